@@ -1,0 +1,1 @@
+"""How Crosscheck is run: the container file and the services that run without containers."""

@@ -1,0 +1,1 @@
+"""Arrays in, evidence out. Knows no Kafka, no Redis, no clock, no environment variables."""

@@ -1,0 +1,1 @@
+"""The processes: capture agent, inspection worker, reject gate, command line."""
