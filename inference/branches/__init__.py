@@ -1,0 +1,1 @@
+"""Scoring branches: one a file, all behind the protocol of base.py."""

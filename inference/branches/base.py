@@ -1,0 +1,95 @@
+"""What every scoring branch is: fitted on normals once, then a pure function of one tile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+class Needs(StrEnum):
+    """A sensor whose readings a branch needs."""
+
+    RGB = "rgb"
+    DEPTH = "depth"
+
+
+class Reduce(StrEnum):
+    """How a branch's map becomes the image score."""
+
+    TOP = "top"
+    """Mean of the highest 1 % of the map after it was brought to the model size and blurred."""
+    MAX = "max"
+    """Highest value of the map as the branch gave it, before any blur."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that branches may look at of one tile of one frame.
+
+    Attributes:
+        tile: index of the tile in the bundle's layout (0 where a frame is one tile).
+        group: lot or recording of the frame while teaching, "" while inspecting.
+        depth: (S, S) float32 counts on the model grid, 0 where ``valid`` is False; None without depth.
+        valid: (S, S) bool, True where the depth sensor read something inside the inspected region.
+        rgb_tokens: (g, g, C) float32 standardised colour tokens, g = 28.
+        shape_tokens: (g, g, C) float32 standardised geometry tokens, g = 28.
+        fine_tokens: (g, g, C) float32 standardised geometry tokens, g = 56.
+    """
+
+    tile: int = 0
+    group: str = ""
+    depth: NDArray[np.float32] | None = None
+    valid: NDArray[np.bool_] | None = None
+    rgb_tokens: torch.Tensor | None = None
+    shape_tokens: torch.Tensor | None = None
+    fine_tokens: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """What fitting a branch may depend on beside the frames."""
+
+    seed: int = 0
+    bank_size: int = 2000
+    """Rows of the nearest-neighbour bank."""
+
+
+class Branch(Protocol):
+    """One scorer. Fitted on normals; afterwards its answer depends on the tile it is given and nothing else.
+
+    Class attributes:
+        name: key in the bundle, the verdict and the report.
+        needs: the sensors without which it is left out of the sum.
+        reduce: how its map becomes its image score.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Needs]]
+    reduce: ClassVar[Reduce]
+
+    @classmethod
+    def fit(cls, evidence: Sequence[Evidence], settings: FitSettings) -> Self:
+        """Fit on tiles of normal frames; every tile holds what ``needs`` names. Same input, same state."""
+        ...
+
+    def score(self, evidence: Evidence) -> NDArray[np.float32]:
+        """The map (h, w) of this tile on the branch's own grid over the whole tile; larger is stranger.
+
+        Finite wherever its input is; cells without a reading hold a value no normal would be blamed for.
+        """
+        ...
+
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The whole state, on the CPU, contiguous: what the bundle stores."""
+        ...
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Self:
+        """The branch back from ``tensors()``, on a device. Raises BundleError where one is missing or misshapen."""
+        ...

@@ -1,0 +1,66 @@
+"""Every error that teaching and inspection raise on purpose.
+
+CrosscheckError                 see schemas/errors.py
+└── InferenceError              arrays in, evidence out: something in between cannot be right
+    ├── BadSample               one frame cannot be inspected
+    │   ├── NoReading           neither sensor gave anything to look at
+    │   ├── WrongSize           not the image size that the bundle was taught on
+    │   └── NotFinite           a value on the way to the score is NaN or infinite
+    ├── DatasetError            a folder of frames that cannot be taught or evaluated
+    ├── TeachError              these normals cannot make a bundle
+    └── BundleError             a bundle is missing, damaged, or not for this version
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from schemas.errors import CrosscheckError
+
+
+class InferenceError(CrosscheckError):
+    """Base of the errors of ``inference``."""
+
+    reason: ClassVar[str] = "inference"
+
+
+class BadSample(InferenceError):
+    """One frame cannot be inspected; its neighbours can."""
+
+    reason = "sample"
+
+
+class NoReading(BadSample):
+    """Neither sensor gave anything to look at."""
+
+    reason = "no_reading"
+
+
+class WrongSize(BadSample):
+    """The image does not have the size that the bundle was taught on."""
+
+    reason = "size"
+
+
+class NotFinite(BadSample):
+    """A value on the way to the score is NaN or infinite; it must never read as a low score."""
+
+    reason = "not_finite"
+
+
+class DatasetError(InferenceError):
+    """A folder of frames is missing, empty, or not laid out as its reader expects."""
+
+    reason = "dataset"
+
+
+class TeachError(InferenceError):
+    """These normals cannot make a bundle: too few, of mixed sizes, or without a validation split."""
+
+    reason = "teach"
+
+
+class BundleError(InferenceError):
+    """A bundle is missing, damaged, or written for another version."""
+
+    reason = "bundle"
