@@ -42,10 +42,35 @@ class BusError(ServiceError):
 
 
 class OffsetGap(BusError):
-    """Records were deleted before they were read."""
+    """Records were deleted before they were read, or the topic was made anew under a committed offset.
+
+    ``wanted`` is the offset to be read next; ``beginning`` and ``end`` are what the partition holds now.
+    """
 
     reason = "offset_gap"
     retriable = False
+
+    def __init__(self, topic: str, partition: int, *, wanted: int, beginning: int, end: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.wanted = wanted
+        self.beginning = beginning
+        self.end = end
+        if wanted < beginning:
+            what = f"{self.missing} records were deleted before they were read: raise the topic's retention"
+        else:
+            what = "the topic is shorter than what was read of it: it was deleted and made anew"
+        super().__init__(f"{topic}[{partition}]: expected offset {wanted}, kept are {beginning} to {end}; {what}")
+
+    @property
+    def missing(self) -> int:
+        """How many records are gone unread."""
+        return max(0, self.beginning - self.wanted)
+
+    @property
+    def resume_at(self) -> int:
+        """Where to seek: the first record that was not read and still exists."""
+        return self.beginning
 
 
 class StoreError(ServiceError):

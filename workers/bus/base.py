@@ -1,0 +1,254 @@
+"""The bus as the workers see it: records in partitions, producers, consumers in groups.
+
+Two backends keep this contract (`tests/contract`): `workers.bus.memory` and `workers.bus.kafka`. What it promises
+is what a real broker does, not what one might wish for:
+
+* delivery is at least once: whatever was not committed comes again, from the committed offset;
+* order holds within a partition only, and the partition is always chosen by the caller;
+* the broker does not stop a zombie: a member that lost its partitions may still produce, and once it has rejoined
+  its old commits are accepted, for any partition and to any offset. Filtering them is the caller's work;
+* records that retention deleted before a group read them surface as `OffsetGap`, never as a silent jump.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Headers = tuple[tuple[str, bytes], ...]
+
+# The largest record of any topic, headers and key included; every limit between agent and worker is set to it.
+MAX_RECORD_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TopicPartition:
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it was read. ``timestamp_ms`` is milliseconds since the epoch, set by the producer."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    # Frames do not belong in logs.
+    value: bytes = field(repr=False)
+    headers: Headers
+    timestamp_ms: int
+
+    @property
+    def source(self) -> TopicPartition:
+        """Where the record was read."""
+        return TopicPartition(self.topic, self.partition)
+
+    def header(self, name: str) -> bytes | None:
+        """The last header of that name, or None."""
+        return next((value for key, value in reversed(self.headers) if key == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """What a topic is to look like. ``retention_bytes`` counts per partition, -1 is no limit (as for the broker)."""
+
+    partitions: int
+    retention_ms: int = 24 * 3600 * 1000
+    retention_bytes: int = -1
+    max_message_bytes: int = MAX_RECORD_BYTES
+
+    def __post_init__(self) -> None:
+        if self.partitions < 1:
+            raise ValueError(f"a topic has at least one partition, not {self.partitions}")
+        if self.max_message_bytes < 1:
+            raise ValueError(f"max_message_bytes must be positive, not {self.max_message_bytes}")
+
+
+class Delivery(Protocol):
+    """The outcome of one send, known later."""
+
+    def done(self) -> bool:
+        """Whether the outcome is known."""
+        ...
+
+    def wait(self, timeout: float) -> tuple[TopicPartition, int]:
+        """Where the record stands: its partition and offset, once every in-sync replica has it.
+
+        Raises:
+            BusError: it could not be delivered, or the outcome was not known after ``timeout`` seconds.
+        """
+        ...
+
+
+class Producer(Protocol):
+    """Sends records. Safe to share between threads."""
+
+    def send(
+        self, topic: str, value: bytes, *, key: bytes | None = None, partition: int, headers: Headers = ()
+    ) -> Delivery:
+        """Queue one record. Blocks while too many bytes are in flight.
+
+        Raises:
+            BusError: the record is over the limit, the topic or partition does not exist, or the bytes in flight
+                did not get fewer within the producer's ``max_block``.
+        """
+        ...
+
+    def in_flight_bytes(self) -> int:
+        """Bytes sent whose outcome is not known yet."""
+        ...
+
+    def flush(self, timeout: float) -> None:
+        """Wait until the outcome of everything sent is known. Failures stay in their deliveries.
+
+        Raises:
+            BusError: something was still open after ``timeout`` seconds.
+        """
+        ...
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Flush for at most ``timeout`` seconds and let go of the broker. Closing twice is allowed."""
+        ...
+
+
+class AssignmentListener(Protocol):
+    """Told of every change of assignment, from inside ``poll`` (or ``close``), on the consumer's own thread."""
+
+    def on_assigned(self, partitions: set[TopicPartition]) -> None:
+        """These partitions were added; they start unpaused, at the committed offset."""
+        ...
+
+    def on_revoked(self, partitions: set[TopicPartition]) -> None:
+        """These partitions are about to go: the last moment to commit for them."""
+        ...
+
+    def on_lost(self, partitions: set[TopicPartition]) -> None:
+        """These partitions have gone already: nothing may be committed for them."""
+        ...
+
+
+class Consumer(Protocol):
+    """Reads records. One thread owns a consumer; only ``Bus.close`` may come from another."""
+
+    def subscribe(self, topics: AbstractSet[str], listener: AssignmentListener | None = None) -> None:
+        """Join the group; partitions come and go from now on, inside ``poll``."""
+        ...
+
+    def assign(self, partitions: AbstractSet[TopicPartition]) -> None:
+        """Read exactly these partitions, outside any rebalance (for readers that want all of a topic)."""
+        ...
+
+    def poll(self, timeout: float) -> list[Record]:
+        """At most ``max_poll_records`` records, waiting up to ``timeout`` seconds for the first.
+
+        Raises:
+            OffsetGap: the next record of a partition is gone. The partition stays silent until ``seek``; records
+                of other partitions are not lost by the raise.
+            BusError: the broker cannot be used.
+        """
+        ...
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Store the *next* offset to read of each partition, and wait for the broker's answer.
+
+        Raises:
+            BusError: it was refused (as from a member that the group has removed) or could not be sent.
+        """
+        ...
+
+    def committed(self, partition: TopicPartition) -> int | None:
+        """The group's committed offset of a partition, or None."""
+        ...
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset of the next record to read, or None while it is not known."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from ``offset``."""
+        ...
+
+    def pause(self, partitions: AbstractSet[TopicPartition]) -> None:
+        """Return nothing from these partitions; go on polling to stay in the group."""
+        ...
+
+    def resume(self, partitions: AbstractSet[TopicPartition]) -> None:
+        """Return records of these partitions again."""
+        ...
+
+    def paused(self) -> set[TopicPartition]:
+        """The partitions that are paused."""
+        ...
+
+    def assignment(self) -> set[TopicPartition]:
+        """The partitions this consumer holds."""
+        ...
+
+    def beginning_offsets(self, partitions: AbstractSet[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that still exists, per partition."""
+        ...
+
+    def end_offsets(self, partitions: AbstractSet[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset the next record will get, per partition."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group without committing, so that the others need not wait. Closing twice is allowed."""
+        ...
+
+
+class Bus(Protocol):
+    """A broker, or several: where producers and consumers come from."""
+
+    def producer(
+        self,
+        *,
+        max_in_flight_bytes: int = 64 * 2**20,
+        max_block: float = 5.0,
+        delivery_timeout: float = 10.0,
+        linger: float = 0.0,
+    ) -> Producer:
+        """A new producer; times in seconds."""
+        ...
+
+    def consumer(
+        self,
+        group: str | None,
+        *,
+        max_poll_records: int = 64,
+        start: str = "earliest",
+        session_timeout: float = 6.0,
+        max_poll_interval: float = 60.0,
+        name: str = "",
+    ) -> Consumer:
+        """A new consumer; times in seconds.
+
+        ``start`` (``earliest`` or ``latest``) is where a partition begins that has no committed offset; it is
+        never used to jump over a gap. ``group=None`` reads by ``assign`` and cannot commit.
+        """
+        ...
+
+    def ensure_topics(self, topics: Mapping[str, TopicSpec]) -> None:
+        """Create the topics that are missing; give those that exist more partitions and the settings asked for.
+
+        Raises:
+            BusError: a topic has more partitions than asked for (Kafka cannot take them away).
+        """
+        ...
+
+    def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has, or None if it does not exist."""
+        ...
+
+    def close(self) -> None:
+        """Close every producer and consumer that came from here."""
+        ...
