@@ -60,7 +60,8 @@ class OffsetGap(BusError):
             what = f"{self.missing} records were deleted before they were read: raise the topic's retention"
         else:
             what = "the topic is shorter than what was read of it: it was deleted and made anew"
-        super().__init__(f"{topic}[{partition}]: expected offset {wanted}, kept are {beginning} to {end}; {what}")
+        where = f"{topic}[{partition}]"
+        super().__init__(f"{where}: expected offset {wanted}, kept are {beginning} to {end}; {what}")
 
     @property
     def missing(self) -> int:

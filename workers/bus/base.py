@@ -1,12 +1,12 @@
 """The bus as the workers see it: records in partitions, producers, consumers in groups.
 
-Two backends keep this contract (`tests/contract`): `workers.bus.memory` and `workers.bus.kafka`. What it promises
-is what a real broker does, not what one might wish for:
+Two backends keep this contract (`tests/contract`): `workers.bus.memory` and `workers.bus.kafka`. What it
+promises is what a real broker does, not what one might wish for:
 
 * delivery is at least once: whatever was not committed comes again, from the committed offset;
 * order holds within a partition only, and the partition is always chosen by the caller;
-* the broker does not stop a zombie: a member that lost its partitions may still produce, and once it has rejoined
-  its old commits are accepted, for any partition and to any offset. Filtering them is the caller's work;
+* the broker does not stop a zombie: a member that lost its partitions may still produce, and once it has
+  rejoined its old commits are accepted, for any partition and to any offset. Filtering them is the caller's work;
 * records that retention deleted before a group read them surface as `OffsetGap`, never as a silent jump.
 """
 
@@ -19,7 +19,7 @@ from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
-# The largest record of any topic, headers and key included; every limit between agent and worker is set to it.
+# The largest record of any topic, with headers and key; every limit between agent and worker is set to it.
 MAX_RECORD_BYTES = 16 * 2**20
 
 
@@ -59,7 +59,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """What a topic is to look like. ``retention_bytes`` counts per partition, -1 is no limit (as for the broker)."""
+    """What a topic is to look like. ``retention_bytes`` counts per partition; -1 is no limit, as for Kafka."""
 
     partitions: int
     retention_ms: int = 24 * 3600 * 1000
@@ -98,8 +98,8 @@ class Producer(Protocol):
         """Queue one record. Blocks while too many bytes are in flight.
 
         Raises:
-            BusError: the record is over the limit, the topic or partition does not exist, or the bytes in flight
-                did not get fewer within the producer's ``max_block``.
+            BusError: the record is over the limit, the topic or partition does not exist, or the bytes in
+                flight did not get fewer within the producer's ``max_block``.
         """
         ...
 
@@ -121,7 +121,7 @@ class Producer(Protocol):
 
 
 class AssignmentListener(Protocol):
-    """Told of every change of assignment, from inside ``poll`` (or ``close``), on the consumer's own thread."""
+    """Told of every change of assignment, inside ``poll`` or ``close``, on the consumer's own thread."""
 
     def on_assigned(self, partitions: set[TopicPartition]) -> None:
         """These partitions were added; they start unpaused, at the committed offset."""
@@ -151,8 +151,8 @@ class Consumer(Protocol):
         """At most ``max_poll_records`` records, waiting up to ``timeout`` seconds for the first.
 
         Raises:
-            OffsetGap: the next record of a partition is gone. The partition stays silent until ``seek``; records
-                of other partitions are not lost by the raise.
+            OffsetGap: the next record of a partition is gone. The partition stays silent until ``seek``;
+                records of other partitions are not lost by the raise.
             BusError: the broker cannot be used.
         """
         ...
@@ -238,7 +238,7 @@ class Bus(Protocol):
         ...
 
     def ensure_topics(self, topics: Mapping[str, TopicSpec]) -> None:
-        """Create the topics that are missing; give those that exist more partitions and the settings asked for.
+        """Create missing topics; give those that exist more partitions and the settings asked for.
 
         Raises:
             BusError: a topic has more partitions than asked for (Kafka cannot take them away).
