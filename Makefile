@@ -1,0 +1,41 @@
+# Two commands: `make demo` and `make test`. Each makes .venv when there is none, and installs what it needs.
+# No root, no Docker; the network is used for the package registries only.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+.PHONY: demo test lint clean bench
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Crosscheck needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	@echo "Installing Crosscheck into $(VENV) (torch is large: a few minutes the first time)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing Crosscheck and its test tools into $(VENV) (torch is large: a few minutes the first time)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+demo: $(VENV)/installed
+	$(BIN)/crosscheck demo
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python tests/bench/line.py
+
+clean:
+	rm -rf $(VENV) .crosscheck .mypy_cache .ruff_cache .pytest_cache .hypothesis

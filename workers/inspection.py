@@ -1,0 +1,338 @@
+"""The inspection worker: one loop, its steps numbered.
+
+    1. Poll the frames; go on polling while paused.
+    2. Check each record by itself; one that cannot be read goes to the dead letters, its part gets an ERROR.
+    3. Pair the sensors of a part.
+    4. Batch: at most ``max_batch``, never later than ``max_delay`` after the oldest frame came in.
+    5. Inspect; a part past its deadline is answered STALE without the model.
+    6. Decide once: Redis keeps the first verdict of a part, that one goes to the result topic; wait for both.
+    7. Commit the contiguous prefix of what is answered, never for a partition that is no longer ours.
+
+Nothing is committed before both sinks have acknowledged it, so a worker that dies at any point leaves its
+parts to the next one; what it had decided stands, byte for byte, whoever answers again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Event
+from typing import TypeVar
+
+import structlog
+
+from schemas.errors import SchemaError
+from schemas.verdict import Decision
+from workers.bus.base import Bus, Record, TopicPartition
+from workers.clock import Clock, SystemClock
+from workers.errors import BusError, OffsetGap, StoreError
+from workers.models import Models
+from workers.settings import Settings
+from workers.stages import COMMIT, OPEN, POLL, StageTimes
+from workers.steps.batching import Batcher
+from workers.steps.deadletter import DeadLetters
+from workers.steps.deciding import Judge
+from workers.steps.decode import open_record, part_of
+from workers.steps.inspecting import BatchInspector
+from workers.steps.memory import SensorMemory
+from workers.steps.offsets import OffsetTracker, Ticket
+from workers.steps.pairing import Pairer
+from workers.steps.pending import PendingPart
+from workers.steps.publishing import Outcome, ResultPublisher
+from workers.steps.sensors import SensorWatch
+from workers.steps.triage import Triage
+from workers.store.verdicts import VerdictStore
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+IDLE_POLL_S = 0.1
+RETRY_S = 0.5
+
+
+class InspectionWorker:
+    """Reads frames, answers every one of them, commits what is answered.
+
+    One thread owns a worker. ``step`` is one turn of the loop; ``run`` turns until told to stop.
+    """
+
+    def __init__(
+        self, settings: Settings, bus: Bus, store: VerdictStore, models: Models, *, clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._store = store
+        self.stages = StageTimes(self._clock)
+        self._offsets = OffsetTracker()
+        self._sensors = SensorWatch(settings.sensor_down_after, settings.sensor_up_after)
+        self._memory = SensorMemory(store)
+        self._pairer = Pairer(settings.pair_wait_ms / 1e3, self._sensors.down)
+        self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3)
+        self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
+        self._triage = Triage(store, self._judge, self._clock, settings.max_attempts)
+        self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
+        self._inspector = BatchInspector(
+            models, self._judge, self._clock, self.stages, self._decoders, self._keep_heatmap
+        )
+        self._producer = bus.producer()
+        self._dead_letters = DeadLetters(
+            self._producer,
+            settings.topic("deadletter"),
+            worker=settings.worker,
+            clock=self._clock,
+            run_limit=settings.deadletter_run,
+        )
+        self._publisher = ResultPublisher(
+            self._producer,
+            store,
+            self._dead_letters,
+            self.stages,
+            settings.topic("verdicts"),
+            settings.topic("heatmaps"),
+            bus.partitions(settings.topic("verdicts")) or 1,
+        )
+        self._refused: list[Outcome] = []
+        self._paused = False
+        self._max_bytes = int(settings.max_in_flight_mb * 1e6)
+        self._max_record = int(settings.max_message_mb * 2**20)
+        self.answered = 0
+        self._consumer = bus.consumer(
+            settings.group,
+            max_poll_records=settings.max_batch,
+            session_timeout=settings.session_timeout_ms / 1e3,
+            name=settings.worker,
+        )
+        self._consumer.subscribe({settings.topic("frames")}, self)
+
+    # What the group tells us, from inside poll, on our own thread.
+
+    def on_assigned(self, partitions: set[TopicPartition]) -> None:
+        """A new epoch for what was gained; a pause that is in force holds for it too."""
+        self._offsets.assigned(partitions)
+        if self._paused:
+            self._consumer.pause(partitions)
+        log.info("worker.assigned", partitions=sorted(map(str, partitions)))
+
+    def on_revoked(self, partitions: set[TopicPartition]) -> None:
+        """Commit what is answered; what is not is left to the next owner."""
+        offsets = {p: o for p, o in self._offsets.committable().items() if p in partitions}
+        if offsets:
+            try:
+                self._consumer.commit(offsets)
+            except BusError as error:
+                log.warning("worker.commit_on_revoke_failed", error=str(error))
+        self._forget(partitions)
+        log.info("worker.revoked", partitions=sorted(map(str, partitions)))
+
+    def on_lost(self, partitions: set[TopicPartition]) -> None:
+        """They are somebody else's already: nothing of them may be committed."""
+        self._forget(partitions)
+        log.warning("worker.lost", partitions=sorted(map(str, partitions)))
+
+    def _forget(self, partitions: set[TopicPartition]) -> None:
+        self._offsets.dropped(partitions)
+        self._pairer.drop(self._offsets.current)
+        self._batcher.drop(self._offsets.current)
+
+    # The loop.
+
+    def run(self, stop: Event) -> None:
+        """Turn until ``stop`` is set, then answer what is in hand and leave the group.
+
+        Raises:
+            DeadLetterFlood: too many unreadable records in a row.
+        """
+        log.info("worker.started", worker=self._settings.worker, group=self._settings.group)
+        try:
+            while not stop.is_set():
+                self.step()
+            self.drain()
+        finally:
+            self.close()
+
+    def step(self) -> int:
+        """One turn of the loop; returns how many parts were answered."""
+        self._take(self._poll())  # 1, 2, 3
+        for pending in self._pairer.ready(self._clock.monotonic()):
+            self._queue(pending)
+        answered = self._flush_refused()
+        while self._batcher.due(self._clock.monotonic()):  # 4
+            answered += self._answer(self._batcher.take())  # 5, 6
+            self._commit()  # 7
+        self._commit()
+        self._balance()
+        return answered
+
+    def drain(self) -> None:
+        """Answer what was read, for at most ``drain_s``; the rest is redelivered to somebody else."""
+        until = self._clock.monotonic() + self._settings.drain_s
+        while (len(self._pairer) or len(self._batcher)) and self._clock.monotonic() < until:
+            for pending in self._pairer.ready(float("inf")):
+                self._queue(pending)
+            self._answer(self._batcher.take())
+            self._commit()
+
+    def close(self) -> None:
+        """Leave the group and let go of the broker. Closing twice is allowed."""
+        try:
+            self._consumer.close()
+            self._producer.close()
+        except BusError as error:
+            log.warning("worker.close_failed", error=str(error))
+        self._decoders.shutdown(wait=False)
+        log.info("worker.stopped", worker=self._settings.worker, answered=self.answered)
+
+    def _poll(self) -> list[Record]:
+        now = self._clock.monotonic()
+        dues = [due for due in (self._batcher.due_at(), self._pairer.next_due()) if due is not None]
+        timeout = min([IDLE_POLL_S, *(max(0.0, due - now) for due in dues)])
+        with self.stages.stage(POLL):
+            try:
+                return self._consumer.poll(timeout)
+            except OffsetGap as gap:
+                self._jump(gap)
+            except BusError as error:
+                log.warning("worker.poll_failed", error=str(error))
+                self._clock.sleep(RETRY_S)
+        return []
+
+    def _jump(self, gap: OffsetGap) -> None:
+        # Their frames are gone unread. The gate answers MISSING for each of their parts: it saw them pass.
+        log.error("worker.offset_gap", missing=gap.missing, error=str(gap))
+        self._consumer.seek(TopicPartition(gap.topic, gap.partition), gap.beginning)
+
+    def _keep_heatmap(self, decision: str) -> bool:
+        keep = self._settings.heatmaps
+        return keep == "all" or (keep == "not-passed" and decision != Decision.PASS)
+
+    def _take(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        with self.stages.stage(OPEN):
+            for record in records:
+                ticket = self._offsets.take(record.source, record.offset)
+                if ticket is not None:
+                    self._open(record, ticket)
+
+    def _open(self, record: Record, ticket: Ticket) -> None:
+        try:
+            frame = open_record(record, self._max_record)
+        except SchemaError as error:
+            part = part_of(record)
+            log.warning("worker.dead_letter", part=str(part), reason=error.reason, error=str(error))
+            self._refused.append(
+                Outcome(
+                    partition=record.partition,
+                    verdict=None if part is None else self._judge.unreadable(part, error),
+                    tickets=(ticket,),
+                    dead=((record, error),),
+                )
+            )
+            return
+        self._dead_letters.readable()
+        self._pairer.offer(frame, record, ticket, now=self._clock.monotonic(), read_at=self._clock.now())
+
+    def _queue(self, pending: PendingPart) -> None:
+        station = pending.part.station
+        if not self._sensors.knows(station):
+            self._patiently(partial(self._memory.restore, self._sensors, station))
+        for change in self._sensors.observe(pending):
+            log.warning(
+                "worker.sensor",
+                station=change.station,
+                sensor=change.sensor,
+                state=change.state,
+                why=change.why,
+            )
+        self._batcher.add(pending)
+
+    def _flush_refused(self) -> int:
+        if not self._refused:
+            return 0
+        refused, self._refused = self._refused, []
+        self._publish(refused)
+        self._dead_letters.check()
+        return len(refused)
+
+    def _answer(self, batch: list[PendingPart]) -> int:
+        batch = [p for p in batch if any(map(self._offsets.current, p.tickets))]
+        if not batch:
+            return 0
+        answered, groups = self._patiently(lambda: self._triage.sort(batch))
+        self._publish(answered)
+        for group in groups:
+            parts = [pending.part for pending in group]
+            attempts = self._patiently(partial(self._store.begin_attempts, parts))
+            self._publish(self._inspector.inspect(group, attempts))
+        self._patiently(lambda: self._memory.remember(self._sensors, {p.part.station for p in batch}))
+        self._dead_letters.check()
+        return len(batch)
+
+    def _publish(self, outcomes: list[Outcome]) -> None:
+        if not outcomes:
+            return
+        self._patiently(lambda: self._publisher.publish(outcomes))
+        for outcome in outcomes:
+            for ticket in outcome.tickets:
+                self._offsets.finish(ticket)
+        self.answered += len(outcomes)
+
+    def _commit(self) -> None:
+        offsets = self._offsets.committable()
+        if not offsets:
+            return
+        with self.stages.stage(COMMIT):
+            try:
+                self._consumer.commit(offsets)
+            except BusError as error:
+                # Not lost: what was not committed is read and answered again, with the same verdicts.
+                log.warning("worker.commit_failed", error=str(error))
+                return
+        self._offsets.committed(offsets)
+
+    # Bounds and outages.
+
+    def _balance(self) -> None:
+        """Pause what is assigned while too much is held; polling goes on."""
+        held = len(self._pairer) + len(self._batcher)
+        size = self._pairer.size + self._batcher.size
+        full = held >= self._settings.max_in_flight or size >= self._max_bytes
+        if full and not self._paused:
+            self._pause("full")
+        elif self._paused and held <= self._settings.max_in_flight // 2 and size <= self._max_bytes // 2:
+            self._resume()
+
+    def _pause(self, why: str) -> None:
+        self._paused = True
+        self._consumer.pause(self._consumer.assignment())
+        log.info("worker.paused", why=why)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._consumer.resume(self._consumer.assignment())
+        log.info("worker.resumed")
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call until the sinks answer; the line is paused meanwhile, polling keeps our place in the group."""
+        while True:
+            try:
+                result = call()
+            except (StoreError, BusError) as error:
+                if not error.retriable:
+                    raise
+                log.error("worker.sink_down", error=str(error))
+                if not self._paused:
+                    self._pause("sink down")
+                self._take(self._poll_while_paused())
+            else:
+                return result
+
+    def _poll_while_paused(self) -> list[Record]:
+        self._clock.sleep(RETRY_S)
+        try:
+            return self._consumer.poll(0.0)
+        except BusError as error:
+            log.warning("worker.poll_failed", error=str(error))
+            return []

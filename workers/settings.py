@@ -1,0 +1,121 @@
+"""One settings object for every process: environment, then a TOML file, then flags, the last one wins."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.errors import SettingsError
+
+PREFIX = "CROSSCHECK_"
+CONFIG_VARIABLE = "CROSSCHECK_CONFIG"
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Settings(BaseSettings):
+    """What a process needs to know. Each field is also the variable ``CROSSCHECK_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]")
+    redis: str = Field("redis://127.0.0.1:6379/0", description="Redis URL")
+    models: Path = Field(
+        Path("models"), description="Folder of bundles: MODELS/PRODUCT/VERSION/manifest.json"
+    )
+    stations: Path | None = Field(None, description="Station map written by `crosscheck topics`")
+    topic_prefix: str = Field("inspection", description="Topics are PREFIX.frames, PREFIX.verdicts, ...")
+    group: str = Field("crosscheck-workers", description="Consumer group of the workers")
+    worker: str = Field(default_factory=_worker_name, description="This worker's name in verdicts and logs")
+
+    max_batch: int = Field(8, ge=1, le=256, description="Frames in one model run, at most")
+    max_delay_ms: float = Field(
+        20.0,
+        ge=0,
+        le=10_000,
+        description="A batch starts this long after its oldest frame came in, at the latest",
+    )
+    pair_wait_ms: float = Field(
+        150.0, ge=0, le=60_000, description="How long one sensor's record waits for the other's"
+    )
+    max_in_flight: int = Field(64, ge=1, le=10_000, description="Frames held before partitions are paused")
+    max_in_flight_mb: float = Field(256.0, gt=0, description="Megabytes held before partitions are paused")
+    max_message_mb: float = Field(16.0, gt=0, le=16, description="Largest record, megabytes")
+    max_attempts: int = Field(
+        2, ge=1, description="Tries of one part before it is an ERROR without the model"
+    )
+    min_coverage: float = Field(
+        0.5, ge=0, le=1, description="Share of valid readings under which the best answer is REVIEW"
+    )
+    sensor_down_after: int = Field(
+        3, ge=1, description="Triggers without a sensor before the station stops waiting for it"
+    )
+    sensor_up_after: int = Field(3, ge=1, description="Good pairs before the sensor counts as up again")
+
+    heatmaps: Literal["all", "not-passed", "none"] = Field(
+        "not-passed", description="For which parts a heatmap is stored"
+    )
+    session_timeout_ms: int = Field(6_000, ge=6_000, le=60_000, description="Kafka session timeout")
+    drain_s: float = Field(2.0, gt=0, description="Longest drain of a revoked partition or on a stop signal")
+    deadletter_run: int = Field(100, ge=1, description="Unreadable records in a row that stop the worker")
+    verdict_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a verdict stays in Redis")
+
+    device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    threads: int = Field(0, ge=0, description="Torch threads; 0 leaves torch's own choice")
+    log: Literal["console", "json"] = Field("console", description="Log format")
+
+    @model_validator(mode="after")
+    def _batch_fits_in_flight(self) -> Settings:
+        if self.max_in_flight < self.max_batch:
+            # A bound under the batch size would starve the batch: it could never fill.
+            raise ValueError(
+                f"max_in_flight ({self.max_in_flight}) is under max_batch ({self.max_batch}): raise "
+                f"{PREFIX}MAX_IN_FLIGHT or lower {PREFIX}MAX_BATCH"
+            )
+        return self
+
+    def topic(self, name: str) -> str:
+        """The full name of one of our topics, as ``inspection.frames``."""
+        return f"{self.topic_prefix}.{name}"
+
+
+def _problem(error: ValidationError, file: Path | None) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if not name:
+        return str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(Settings.model_fields))
+        return f"{file or 'settings'}: unknown setting {name!r}; known: {known}"
+    where = f" or {name!r} in {file}" if file else ""
+    return f"setting {PREFIX}{name.upper()}{where}: {first['msg']}, found {first['input']!r}"
+
+
+def load_settings(file: Path | None = None, **flags: Any) -> Settings:
+    """Settings from the environment, the TOML file and the flags; a flag of None is not given.
+
+    Raises:
+        SettingsError: the file cannot be read, or a value is impossible; the text names the variable.
+    """
+    chosen = file or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    values: dict[str, Any] = {}
+    if chosen is not None:
+        try:
+            values = tomllib.loads(chosen.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"settings file {chosen}: {error.strerror}; check --config") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {chosen}: not TOML ({error})") from None
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_problem(error, chosen)) from None

@@ -1,0 +1,1 @@
+"""The steps of the inspection worker's loop, one a file, none calling back."""

@@ -1,0 +1,49 @@
+"""Step 2: check one record by itself, and later turn its images into arrays."""
+
+from __future__ import annotations
+
+from inference.sample import Sample
+from schemas.errors import SchemaError
+from schemas.frame import Frame
+from schemas.images import decode_colour, decode_depth
+from schemas.part import PartKey
+from schemas.wire import decode_frame, salvage_part
+from workers.bus.base import Record
+
+
+def open_record(record: Record, limit: int) -> Frame:
+    """The frame in a record, its image digests checked and nothing decoded yet.
+
+    Raises:
+        SchemaError: the record is not a frame, or its bytes changed on the way.
+    """
+    frame = decode_frame(record.value, limit)
+    for payload in (frame.rgb, frame.depth):
+        if payload is not None:
+            payload.verify()
+    return frame
+
+
+def part_of(record: Record) -> PartKey | None:
+    """Whose record this is, as far as the record can still say."""
+    return salvage_part(record.value, record.key)
+
+
+def decode_sample(frame: Frame, *, use_rgb: bool = True, use_depth: bool = True) -> Sample:
+    """The arrays of a frame; a sensor that is not to be used is left out, and not decoded.
+
+    Raises:
+        SchemaError: an image is not what its header says, or cannot be decoded.
+    """
+    rgb = depth = None
+    if use_rgb and frame.rgb is not None:
+        try:
+            rgb = decode_colour(frame.rgb)
+        except SchemaError as error:
+            raise type(error)(f"{frame.part} rgb: {error}") from None
+    if use_depth and frame.depth is not None:
+        try:
+            depth = decode_depth(frame.depth)
+        except SchemaError as error:
+            raise type(error)(f"{frame.part} depth: {error}") from None
+    return Sample(rgb=rgb, depth=depth, depth_scale=frame.depth_scale)

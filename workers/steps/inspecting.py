@@ -1,0 +1,138 @@
+"""Step 5: the model on one batch, so that a bad part takes no neighbour with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from inference.inspector import Inspection
+
+from inference.sample import Sample
+from schemas.errors import CrosscheckError
+from workers.clock import Clock
+from workers.errors import WorkerError
+from workers.models import Model, Models
+from workers.stages import DECODE, INSPECT, StageTimes
+from workers.steps.deciding import Judge
+from workers.steps.decode import decode_sample
+from workers.steps.pending import PendingPart
+from workers.steps.publishing import Outcome
+
+HeatmapPolicy = Callable[[str], bool]
+"""Whether a decision's heatmap is kept."""
+
+
+class ModelFailure(WorkerError):
+    """The model raised on this one part, alone."""
+
+    reason = "model"
+
+
+@dataclass(slots=True)
+class BatchInspector:
+    """Decodes, scores and judges batches."""
+
+    models: Models
+    judge: Judge
+    clock: Clock
+    stages: StageTimes
+    decoders: Executor
+    keep_heatmap: HeatmapPolicy
+
+    def inspect(self, batch: Sequence[PendingPart], attempts: Sequence[int]) -> list[Outcome]:
+        """One outcome a part, in order. Never raises for a bad part."""
+        outcomes: dict[int, Outcome] = {}
+        samples = self._decode(batch, outcomes)
+        by_product: dict[str, list[int]] = {}
+        for index, pending in enumerate(batch):
+            if index not in outcomes:
+                by_product.setdefault(pending.frame.product, []).append(index)
+        for product, indices in by_product.items():
+            try:
+                model = self.models.of(product)
+            except WorkerError as error:
+                for index in indices:
+                    outcomes[index] = self._outcome(batch[index], error, attempts[index])
+                continue
+            with self.stages.stage(INSPECT):
+                started = self.clock.monotonic()
+                inspections = self._run(model, [samples[i] for i in indices])
+                share = (self.clock.monotonic() - started) * 1e3 / len(indices)
+            for index, inspection in zip(indices, inspections, strict=True):
+                outcomes[index] = self._inspected(
+                    batch[index], inspection, model, attempts[index], started, share
+                )
+        return [outcomes[index] for index in range(len(batch))]
+
+    def _decode(self, batch: Sequence[PendingPart], outcomes: dict[int, Outcome]) -> dict[int, Sample]:
+        def decode(pending: PendingPart) -> Sample | CrosscheckError:
+            try:
+                return decode_sample(pending.frame, use_rgb=pending.use_rgb, use_depth=pending.use_depth)
+            except CrosscheckError as error:
+                return error
+
+        samples: dict[int, Sample] = {}
+        with self.stages.stage(DECODE):
+            for index, result in enumerate(self.decoders.map(decode, batch)):
+                if isinstance(result, Sample):
+                    samples[index] = result
+                else:
+                    pending = batch[index]
+                    outcomes[index] = Outcome(
+                        partition=pending.tickets[0].partition.partition,
+                        verdict=self.judge.failed(pending, result),
+                        dead=tuple((record, result) for record in pending.records),
+                        tickets=tuple(pending.tickets),
+                    )
+        return samples
+
+    def _run(self, model: Model, samples: list[Sample]) -> list[Inspection]:
+        # A batch that fails is split until the bad part is alone; its neighbours are scored without it.
+        try:
+            return model.inspect(samples)
+        except Exception as error:
+            if len(samples) == 1:
+                failure = ModelFailure(f"{type(error).__name__}: {error}")
+                return [Inspection.failed(failure)]
+            middle = len(samples) // 2
+            return self._run(model, samples[:middle]) + self._run(model, samples[middle:])
+
+    def _inspected(
+        self,
+        pending: PendingPart,
+        inspection: Inspection,
+        model: Model,
+        attempt: int,
+        started: float,
+        share_ms: float,
+    ) -> Outcome:
+        for name, value in inspection.timings.items():
+            self.stages.add(f"{INSPECT}.{name}", value / 1e3)
+        timings = {
+            "queue": max(0.0, (pending.read_at - pending.frame.captured_at) / 1e6),
+            "wait": max(0.0, (started - pending.arrived) * 1e3),
+            "inspect": share_ms,
+            **{f"inspect.{name}": float(value) for name, value in inspection.timings.items()},
+        }
+        verdict = self.judge.inspected(
+            pending,
+            inspection,
+            bundle=model.bundle_id,
+            bundle_hash=model.bundle_hash,
+            attempt=attempt,
+            timings=timings,
+        )
+        return Outcome(
+            partition=pending.tickets[0].partition.partition,
+            verdict=verdict,
+            tickets=tuple(pending.tickets),
+            heatmap=inspection.heatmap if self.keep_heatmap(verdict.decision.value) else None,
+        )
+
+    def _outcome(self, pending: PendingPart, error: CrosscheckError, attempt: int) -> Outcome:
+        return Outcome(
+            partition=pending.tickets[0].partition.partition,
+            verdict=self.judge.failed(pending, error, attempt=attempt),
+            tickets=tuple(pending.tickets),
+        )

@@ -1,0 +1,99 @@
+"""Step 7's bookkeeping: only the contiguous prefix of answered records is committed, per assignment epoch.
+
+The broker does not stop a zombie: a commit from a worker that lost its partition can be accepted and move
+the group backwards. So every record carries the epoch of the assignment it was read under, and whatever
+belongs to an older epoch is forgotten here, before it can become a commit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from workers.bus.base import TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One record in flight: where it lay and under which assignment it was read."""
+
+    partition: TopicPartition
+    offset: int
+    epoch: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    epoch: int
+    waiting: deque[int] = field(default_factory=deque)
+    done: set[int] = field(default_factory=set)
+    next_offset: int | None = None
+    committed: int | None = None
+
+
+class OffsetTracker:
+    """Which records are in flight, and how far each partition may be committed."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._lanes: dict[TopicPartition, _Lane] = {}
+
+    def assigned(self, partitions: set[TopicPartition]) -> None:
+        """Start a new epoch for partitions just gained."""
+        self._epoch += 1
+        for partition in partitions:
+            self._lanes[partition] = _Lane(self._epoch)
+
+    def dropped(self, partitions: set[TopicPartition]) -> None:
+        """Forget partitions revoked or lost: nothing of them will be committed by us any more."""
+        for partition in partitions:
+            self._lanes.pop(partition, None)
+
+    def take(self, partition: TopicPartition, offset: int) -> Ticket | None:
+        """Register a record; None when the partition is not ours."""
+        lane = self._lanes.get(partition)
+        if lane is None:
+            return None
+        if lane.waiting and offset <= lane.waiting[-1]:
+            # Read again after a seek: the first reading is still on its way and answers for both.
+            return Ticket(partition, offset, lane.epoch)
+        lane.waiting.append(offset)
+        return Ticket(partition, offset, lane.epoch)
+
+    def finish(self, ticket: Ticket) -> None:
+        """The record's answer is acknowledged everywhere. Tickets of an older epoch change nothing."""
+        lane = self._lanes.get(ticket.partition)
+        if lane is None or lane.epoch != ticket.epoch:
+            return
+        lane.done.add(ticket.offset)
+        while lane.waiting and lane.waiting[0] in lane.done:
+            offset = lane.waiting.popleft()
+            lane.done.discard(offset)
+            lane.next_offset = offset + 1
+
+    def current(self, ticket: Ticket) -> bool:
+        """Whether the ticket's assignment still holds."""
+        lane = self._lanes.get(ticket.partition)
+        return lane is not None and lane.epoch == ticket.epoch
+
+    def committable(self) -> dict[TopicPartition, int]:
+        """Next offsets to commit: only forward, only what changed."""
+        return {
+            partition: lane.next_offset
+            for partition, lane in self._lanes.items()
+            if lane.next_offset is not None and (lane.committed is None or lane.next_offset > lane.committed)
+        }
+
+    def committed(self, offsets: dict[TopicPartition, int]) -> None:
+        """Remember what the broker has acknowledged."""
+        for partition, offset in offsets.items():
+            lane = self._lanes.get(partition)
+            if lane is not None and (lane.committed is None or offset > lane.committed):
+                lane.committed = offset
+
+    def in_flight(self, partitions: set[TopicPartition] | None = None) -> int:
+        """Records read and not yet answered."""
+        lanes = (
+            self._lanes if partitions is None else {p: self._lanes[p] for p in partitions if p in self._lanes}
+        )
+        return sum(len(lane.waiting) for lane in lanes.values())

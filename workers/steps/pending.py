@@ -1,0 +1,56 @@
+"""One part on its way through the worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.frame import Frame
+from schemas.part import PartKey
+from schemas.verdict import Source
+from workers.bus.base import Record
+from workers.steps.offsets import Ticket
+
+
+@dataclass(slots=True)
+class PendingPart:
+    """A part whose records were read and whose verdict is not out yet.
+
+    Attributes:
+        frame: what is known of the part so far; merged when its sensors came apart.
+        records: the original records, kept for the dead-letter topic.
+        tickets: what may be committed once the verdict is acknowledged.
+        arrived: monotonic seconds when the first of its records was read.
+        read_at: the same moment in nanoseconds since the epoch.
+        reasons: why a sensor of this part is not used.
+        use_rgb, use_depth: whether the model may see that sensor.
+    """
+
+    frame: Frame
+    arrived: float
+    read_at: int
+    records: list[Record] = field(default_factory=list)
+    tickets: list[Ticket] = field(default_factory=list)
+    reasons: tuple[str, ...] = ()
+    use_rgb: bool = True
+    use_depth: bool = True
+
+    @property
+    def part(self) -> PartKey:
+        """Whose it is."""
+        return self.frame.part
+
+    @property
+    def size(self) -> int:
+        """Bytes held: the records and the payloads copied out of them."""
+        return 2 * sum(len(record.value) for record in self.records)
+
+    @property
+    def present(self) -> frozenset[str]:
+        """The sensors whose image is there."""
+        here = (("rgb", self.frame.rgb), ("depth", self.frame.depth))
+        return frozenset(name for name, image in here if image is not None)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where its records lay."""
+        return tuple(Source(r.topic, r.partition, r.offset) for r in self.records)

@@ -1,0 +1,108 @@
+"""Step 6, second half: write each verdict once, say the one that stands, wait until both sinks have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+from inference.inspector import HeatmapArray
+
+from schemas.errors import CrosscheckError
+from schemas.heatmap import Heatmap
+from schemas.images import encode_map
+from schemas.verdict import Verdict
+from schemas.wire import encode
+from workers.bus.base import Delivery, Producer, Record
+from workers.stages import PUBLISH, STORE, StageTimes
+from workers.steps.deadletter import DeadLetters
+from workers.steps.offsets import Ticket
+from workers.store.verdicts import VerdictStore
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one part, or one unreadable record, ends in.
+
+    Attributes:
+        partition: where its verdict goes on the result topic: where its frame came from.
+        verdict: the worker's own answer; None where not even the part key can be read.
+        dead: the records that go to the dead-letter topic, each with its error.
+        tickets: what may be committed once all of it is acknowledged.
+        standing: the verdict that already stands, when the worker knew before asking.
+    """
+
+    partition: int
+    verdict: Verdict | None
+    tickets: tuple[Ticket, ...]
+    heatmap: HeatmapArray | None = None
+    dead: tuple[tuple[Record, CrosscheckError], ...] = ()
+    standing: bytes | None = None
+
+
+@dataclass(slots=True)
+class ResultPublisher:
+    """Writes outcomes to Redis and to the result topics."""
+
+    producer: Producer
+    store: VerdictStore
+    dead_letters: DeadLetters
+    stages: StageTimes
+    verdict_topic: str
+    heatmap_topic: str
+    partitions: int
+    timeout_s: float = 10.0
+    _heatmaps_lost: int = field(default=0)
+
+    def publish(self, outcomes: Sequence[Outcome]) -> list[bytes | None]:
+        """Publish all of them; returns the verdict bytes that stand, in order.
+
+        Calling it again after an error is safe: the first write stands, and readers keep the first of a part.
+
+        Raises:
+            StoreError, BusError: a sink is away; nothing may be committed.
+        """
+        with self.stages.stage(STORE):
+            fresh = [o.verdict for o in outcomes if o.verdict is not None and o.standing is None]
+            decided = iter(self.store.decide_many(fresh))
+            standing = [
+                o.standing if o.standing is not None or o.verdict is None else next(decided).standing
+                for o in outcomes
+            ]
+        with self.stages.stage(PUBLISH):
+            deliveries: list[Delivery] = []
+            for outcome, value in zip(outcomes, standing, strict=True):
+                deliveries.extend(self.dead_letters.send(record, error) for record, error in outcome.dead)
+                if value is not None and outcome.verdict is not None:
+                    deliveries.append(
+                        self.producer.send(
+                            self.verdict_topic,
+                            value,
+                            key=str(outcome.verdict.part).encode(),
+                            partition=outcome.partition % self.partitions,
+                        )
+                    )
+            for outcome in outcomes:
+                self._heatmap(outcome)
+            for delivery in deliveries:
+                delivery.wait(self.timeout_s)
+        return standing
+
+    def _heatmap(self, outcome: Outcome) -> None:
+        """Best effort: a heatmap never holds a verdict or a commit back."""
+        array, verdict = outcome.heatmap, outcome.verdict
+        if array is None or verdict is None or verdict.mode is None:
+            return
+        image = encode_map(np.ascontiguousarray(array.values))
+        value = encode(
+            Heatmap(part=verdict.part, mode=verdict.mode, image=image, low=array.low, high=array.high)
+        )
+        self.store.put_heatmap(verdict.part, value)
+        with suppress(CrosscheckError):
+            self.producer.send(
+                self.heatmap_topic,
+                value,
+                key=str(verdict.part).encode(),
+                partition=outcome.partition % self.partitions,
+            )
