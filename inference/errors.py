@@ -4,8 +4,10 @@ CrosscheckError                 see schemas/errors.py
 └── InferenceError              arrays in, evidence out: something in between cannot be right
     ├── BadSample               one frame cannot be inspected
     │   ├── NoReading           neither sensor gave anything to look at
+    │   ├── DepthUnusable       too few depth readings, or none that a plane goes through
     │   ├── WrongSize           not the image size that the bundle was taught on
     │   └── NotFinite           a value on the way to the score is NaN or infinite
+    ├── RoiError                a region of interest that is no box inside the frame
     ├── DatasetError            a folder of frames that cannot be taught or evaluated
     ├── TeachError              these normals cannot make a bundle
     └── BundleError             a bundle is missing, damaged, or not for this version
@@ -36,6 +38,12 @@ class NoReading(BadSample):
     reason = "no_reading"
 
 
+class DepthUnusable(BadSample):
+    """The depth image has too few readings, or readings through which no plane goes."""
+
+    reason = "depth"
+
+
 class WrongSize(BadSample):
     """The image does not have the size that the bundle was taught on."""
 
@@ -46,6 +54,12 @@ class NotFinite(BadSample):
     """A value on the way to the score is NaN or infinite; it must never read as a low score."""
 
     reason = "not_finite"
+
+
+class RoiError(InferenceError):
+    """A region of interest is no box inside the frame, or cannot be sought in these frames."""
+
+    reason = "roi"
 
 
 class DatasetError(InferenceError):

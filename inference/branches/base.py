@@ -91,5 +91,5 @@ class Branch(Protocol):
 
     @classmethod
     def restore(cls, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Self:
-        """The branch back from ``tensors()``, on a device. Raises BundleError where one is missing or misshapen."""
+        """The branch back from ``tensors()``, on a device. Raises BundleError: one is missing."""
         ...
