@@ -44,7 +44,8 @@ class SensorWatch:
 
     A sensor that gave nothing, or the same bytes as for the part before, was bad for that part;
     ``down_after`` bad parts in a row mark it down, and the station stops waiting for it. A sensor that is
-    down is used again after ``up_after`` good parts in a row: one good frame from a loose cable proves nothing.
+    down is used again after ``up_after`` good parts in a row: one good frame from a loose cable proves
+    nothing.
     """
 
     down_after: int

@@ -1,0 +1,64 @@
+"""Settings: environment, file, flags; a mistake is told by the name of the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workers.errors import SettingsError
+from workers.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CROSSCHECK_CONFIG", raising=False)
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSCHECK_GROUP", "from-env")
+    monkeypatch.setenv("CROSSCHECK_MAX_BATCH", "3")
+    monkeypatch.setenv("CROSSCHECK_THREADS", "1")
+    file = tmp_path / "crosscheck.toml"
+    file.write_text('group = "from-file"\nmax_batch = 4\n')
+    settings = load_settings(file, max_batch=5)
+    assert (settings.group, settings.max_batch, settings.threads) == ("from-file", 5, 1)
+
+
+def test_a_flag_that_was_not_given_changes_nothing() -> None:
+    assert load_settings(None, group=None).group == "crosscheck-workers"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "word"),
+    [
+        ("CROSSCHECK_MAX_BATCH", "many", "CROSSCHECK_MAX_BATCH"),
+        ("CROSSCHECK_MAX_BATCH", "0", "CROSSCHECK_MAX_BATCH"),
+        ("CROSSCHECK_MIN_COVERAGE", "2", "CROSSCHECK_MIN_COVERAGE"),
+        ("CROSSCHECK_MAX_IN_FLIGHT", "2", "CROSSCHECK_MAX_BATCH"),
+    ],
+)
+def test_an_impossible_value_names_its_variable(
+    variable: str, value: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=word):
+        load_settings()
+
+
+def test_an_unknown_name_in_the_file_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    file = tmp_path / "crosscheck.toml"
+    file.write_text("max_bach = 4\n")
+    with pytest.raises(SettingsError, match="max_bach.*max_batch"):
+        load_settings(file)
+
+
+def test_a_missing_file_and_a_broken_one_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml"):
+        load_settings(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("max_batch = = 4")
+    with pytest.raises(SettingsError, match="not TOML"):
+        load_settings(broken)
