@@ -6,7 +6,7 @@ promises is what a real broker does, not what one might wish for:
 * delivery is at least once: whatever was not committed comes again, from the committed offset;
 * order holds within a partition only, and the partition is always chosen by the caller;
 * the broker does not stop a zombie: a member that lost its partitions may still produce, and once it has
-  rejoined its old commits are accepted, for any partition and to any offset. Filtering them is the caller's work;
+  rejoined its old commits are accepted, for any partition and to any offset: filtering is the caller's work;
 * records that retention deleted before a group read them surface as `OffsetGap`, never as a silent jump.
 """
 
@@ -19,8 +19,9 @@ from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
-# The largest record of any topic, with headers and key; every limit between agent and worker is set to it.
-MAX_RECORD_BYTES = 16 * 2**20
+# The largest record of any topic: a message at the limit of the wire (16 MiB) and room for its key and for
+# the headers that a dead letter adds. Every limit between agent and worker is set from it.
+MAX_RECORD_BYTES = 16 * 2**20 + 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,7 +60,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """What a topic is to look like. ``retention_bytes`` counts per partition; -1 is no limit, as for Kafka."""
+    """What a topic is to look like.
+
+    ``max_message_bytes`` counts key, value and headers of one record; ``retention_bytes`` counts per
+    partition, and -1 is no limit, as for Kafka.
+    """
 
     partitions: int
     retention_ms: int = 24 * 3600 * 1000
@@ -151,8 +156,8 @@ class Consumer(Protocol):
         """At most ``max_poll_records`` records, waiting up to ``timeout`` seconds for the first.
 
         Raises:
-            OffsetGap: the next record of a partition is gone. The partition stays silent until ``seek``;
-                records of other partitions are not lost by the raise.
+            OffsetGap: the next record of a partition is gone. Raised again until the caller seeks; records
+                of other partitions are not lost by the raise.
             BusError: the broker cannot be used.
         """
         ...
@@ -206,6 +211,11 @@ class Consumer(Protocol):
         ...
 
 
+def record_bytes(value: bytes, key: bytes | None, headers: Headers) -> int:
+    """What a record counts against every limit: value, key and headers."""
+    return len(value) + len(key or b"") + sum(len(name) + len(content) for name, content in headers)
+
+
 class Bus(Protocol):
     """A broker, or several: where producers and consumers come from."""
 
@@ -247,6 +257,10 @@ class Bus(Protocol):
 
     def partitions(self, topic: str) -> int | None:
         """How many partitions a topic has, or None if it does not exist."""
+        ...
+
+    def delete_before(self, partition: TopicPartition, offset: int) -> None:
+        """Delete the records before ``offset``, as retention does in its own time."""
         ...
 
     def close(self) -> None:
