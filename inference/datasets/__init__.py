@@ -1,0 +1,1 @@
+"""Readers of frames to teach on and to be judged by."""

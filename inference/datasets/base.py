@@ -1,0 +1,76 @@
+"""What teaching and evaluation read: named items in three splits, each loaded only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.sample import Sample
+
+GOOD = "good"
+"""The label of a part without a defect; every other label names a kind of defect."""
+
+
+def no_mask() -> None:
+    """The mask of an item that has none: None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One frame of a dataset.
+
+    Attributes:
+        name: unique within its split and label.
+        group: the lot or recording it comes from. Frames of one group are not independent of each other: they
+            belong to one fold and count as one in a resampling.
+        split: "train", "validation" or "test".
+        label: "good", or the kind of defect.
+        load: gives the sample; called anew each time, so that a large set does not have to fit in memory.
+        load_mask: gives the defect mask (H, W) of the colour image (of the depth image where there is no
+            colour image), True = defect; None where there is none.
+    """
+
+    name: str
+    group: str
+    split: str
+    label: str
+    load: Callable[[], Sample]
+    load_mask: Callable[[], NDArray[np.bool_] | None] = no_mask
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the part has no defect."""
+        return self.label == GOOD
+
+    def sample(self) -> Sample:
+        """The images. Raises DatasetError where they cannot be read."""
+        return self.load()
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """The defect mask, or None. Raises DatasetError where it cannot be read."""
+        return self.load_mask()
+
+
+class Dataset(Protocol):
+    """A named set of frames. A split that is not there raises DatasetError when it is asked for."""
+
+    @property
+    def name(self) -> str:
+        """What the set is called in reports."""
+        ...
+
+    def train(self) -> Sequence[Item]:
+        """Defect-free frames to learn from."""
+        ...
+
+    def validation(self) -> Sequence[Item]:
+        """Defect-free frames that calibrate thresholds; none of them is in ``train``."""
+        ...
+
+    def test(self) -> Sequence[Item]:
+        """Frames to be judged, good ones and defects."""
+        ...

@@ -1,0 +1,333 @@
+"""The folder layout of aligned colour and depth images with defect masks, read and written.
+
+    FOLDER/train/good/rgb/NAME.jpg       8-bit colour; .jpg, .jpeg or .png
+    FOLDER/train/good/depth/NAME.png     16-bit single channel, 0 = no reading
+    FOLDER/validation/good/...           as train; teaching needs it
+    FOLDER/test/good/...                 as train
+    FOLDER/test/KIND/...                 as train, with gt/NAME.png: 8-bit, above 127 = defect
+    FOLDER/groups.csv                    optional, "name,group": which images are not independent
+    FOLDER/dataset.json                  optional: {"name": ..., "depth_scale": metres, "same_field": bool}
+
+A product with one sensor has one of ``rgb/`` and ``depth/``. Where both are there, each name needs both.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inference.datasets.base import GOOD, Dataset, Item, no_mask
+from inference.errors import DatasetError
+from inference.sample import Sample
+
+COLOUR_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class SurfaceDataset:
+    """Reads a folder of the layout above.
+
+    Groups: ``groups.csv`` where it names the image. Otherwise the name decides: the frame is the text before
+    the last "_" (all of it, where there is none) and ends in the frame's number; what comes before the number
+    is the recording. Neighbouring frames show overlapping surface, so ``frames_per_group`` consecutive
+    numbers of a recording, counted from its first, make one group. A name without a number is its own group.
+
+    Args:
+        folder: the layout's root.
+        depth_scale: metres per depth count; overrides dataset.json.
+        same_field: whether a depth image of another size shows the same field as its colour image at another
+            resolution. Without it, differing sizes are an error, since the two would not be aligned.
+        frames_per_group: how many neighbouring frames make a group.
+
+    Raises:
+        DatasetError: the folder is missing, or its groups.csv or dataset.json cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        depth_scale: float | None = None,
+        same_field: bool | None = None,
+        frames_per_group: int = 2,
+    ) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DatasetError(f"{self.folder}: no such folder; give the one that has train/ and validation/")
+        described = _describe(self.folder / "dataset.json")
+        self.name = str(described.get("name", self.folder.resolve().name))
+        scale = described.get("depth_scale") if depth_scale is None else depth_scale
+        if scale is not None and not (isinstance(scale, int | float) and scale > 0):
+            raise DatasetError(
+                f"{self.folder / 'dataset.json'}: depth_scale {scale!r} is not metres per count"
+            )
+        self.depth_scale = None if scale is None else float(scale)
+        self.same_field = bool(described.get("same_field", False)) if same_field is None else same_field
+        self._frames_per_group = max(1, frames_per_group)
+        self._groups = _read_groups(self.folder / "groups.csv")
+        self._first: dict[str, int] | None = None
+
+    def train(self) -> Sequence[Item]:
+        """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
+        return self._label("train", GOOD)
+
+    def validation(self) -> Sequence[Item]:
+        """Good frames for thresholds. Raises DatasetError where the split is missing."""
+        return self._label("validation", GOOD)
+
+    def test(self) -> Sequence[Item]:
+        """All frames of all labels of the test split, good first. Raises DatasetError as above."""
+        root = self.folder / "test"
+        if not root.is_dir():
+            raise DatasetError(
+                f"{root}: missing; evaluation needs test/good and one folder for each kind of defect"
+            )
+        labels = sorted(
+            entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        )
+        if not labels:
+            raise DatasetError(f"{root}: empty; put good frames in test/good and defects in test/KIND")
+        return [
+            item
+            for label in sorted(labels, key=lambda n: (n != GOOD, n))
+            for item in self._label("test", label)
+        ]
+
+    def group_of(self, stem: str) -> str:
+        """The group of the image called ``stem`` (the file name without its suffix)."""
+        if stem in self._groups:
+            return self._groups[stem]
+        frame = _frame_of(stem)
+        if frame is None:
+            return stem
+        recording, number = frame
+        if self._first is None:
+            self._first = self._first_frames()
+        size = self._frames_per_group
+        first = self._first.get(recording, 0)
+        start = first + (number - first) // size * size
+        return f"{recording}{start}" if size == 1 else f"{recording}{start}-{start + size - 1}"
+
+    def _first_frames(self) -> dict[str, int]:
+        first: dict[str, int] = {}
+        for path in sorted(self.folder.glob("*/*/*/*")):
+            frame = _frame_of(path.stem) if path.parent.name in ("rgb", "depth") else None
+            if frame is not None:
+                first[frame[0]] = min(frame[1], first.get(frame[0], frame[1]))
+        return first
+
+    def _label(self, split: str, label: str) -> list[Item]:
+        root = self.folder / split / label
+        if not root.is_dir():
+            use = {
+                "train": "teaching needs defect-free frames there",
+                "validation": "teaching needs a validation split of defect-free frames to set thresholds; "
+                "move about a fifth of train/good there, whole lots at a time",
+            }.get(split, "make the folder or leave this label out")
+            raise DatasetError(f"{root}: missing; {use}")
+        colour = _images(root / "rgb", COLOUR_SUFFIXES)
+        depth = _images(root / "depth", (".png",))
+        if not colour and not depth:
+            raise DatasetError(f"{root}: empty; put colour images in rgb/ and 16-bit depth images in depth/")
+        if colour and depth:
+            for stem in sorted(colour.keys() ^ depth.keys()):
+                have = colour.get(stem) or depth[stem]
+                want = "depth" if stem in colour else "rgb"
+                raise DatasetError(
+                    f"{have}: has no partner in {root / want}; add {stem} there or take this file away"
+                )
+        truth = _images(root / "gt", (".png",)) if label != GOOD else {}
+        if truth:
+            for stem in sorted((colour or depth).keys() - truth.keys()):
+                raise DatasetError(
+                    f"{root / 'gt' / stem}.png: missing; every image of a kind with gt/ needs a mask"
+                )
+        items = []
+        for stem in sorted(colour or depth):
+            self._check(colour.get(stem), depth.get(stem), truth.get(stem))
+            items.append(
+                Item(
+                    name=stem,
+                    group=self.group_of(stem),
+                    split=split,
+                    label=label,
+                    load=partial(_load, colour.get(stem), depth.get(stem), self.depth_scale),
+                    load_mask=partial(read_mask, truth[stem]) if stem in truth else no_mask,
+                )
+            )
+        return items
+
+    def _check(self, colour: Path | None, depth: Path | None, truth: Path | None) -> None:
+        """Sizes and depths from the headers alone, so that a mistake shows before long work begins."""
+        colour_size = _header(colour)[0] if colour else None
+        if depth is not None:
+            size, mode = _header(depth)
+            if not mode.startswith("I"):
+                raise DatasetError(
+                    f"{depth}: {mode} image; depth must be a 16-bit single-channel png of sensor counts"
+                )
+            if colour_size is not None and size != colour_size and not self.same_field:
+                raise DatasetError(
+                    f"{colour} is {colour_size[0]} x {colour_size[1]} and {depth} is {size[0]} x {size[1]}: "
+                    "align them to one size, or set same_field if both show exactly the same field"
+                )
+            frame_size = colour_size or size
+        else:
+            assert colour_size is not None
+            frame_size = colour_size
+        if truth is not None:
+            size, _ = _header(truth)
+            if size != frame_size:
+                raise DatasetError(
+                    f"{truth}: mask of {size[0]} x {size[1]}, image of {frame_size[0]} x {frame_size[1]}; "
+                    "draw it at the image's size"
+                )
+
+
+def _describe(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(described, dict):
+        raise DatasetError(f'{path}: expected a map such as {{"depth_scale": 0.0001}}')
+    return described
+
+
+def _read_groups(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"name", "group"} <= set(rows.fieldnames or ()):
+            raise DatasetError(f"{path}: the first line must be name,group")
+        return {str(row["name"]): str(row["group"]) for row in rows}
+
+
+def _frame_of(stem: str) -> tuple[str, int] | None:
+    """(recording, frame number) of an image name, or None."""
+    found = re.fullmatch(r"(.*?)(\d+)", stem.rsplit("_", 1)[0])
+    return None if found is None else (found[1], int(found[2]))
+
+
+def _images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+            continue
+        if path.stem in found:
+            raise DatasetError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
+        found[path.stem] = path
+    return found
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str]:
+    """((width, height), Pillow's mode) without decoding."""
+    try:
+        with Image.open(path) as image:
+            return image.size, image.mode
+    except Exception:  # Pillow raises many types for files that are not images
+        raise DatasetError(f"{path}: not an image that can be read; save it again as jpg or png") from None
+
+
+def _decode(path: Path, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    # OpenCV fills the missing rest of a cut file with grey and says nothing, so its end is looked for here.
+    end = b"IEND\xaeB`\x82" if path.suffix.lower() == ".png" else b"\xff\xd9"
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if end in data[-1024:] else None
+    if image is None:
+        raise DatasetError(f"{path}: damaged or cut off; save it again")
+    return cast("NDArray[np.uint8] | NDArray[np.uint16]", image)
+
+
+def read_colour(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB; the EXIF orientation is ignored, since depth has none. Raises DatasetError."""
+    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
+
+
+def read_depth(path: Path) -> NDArray[np.uint16]:
+    """(H, W) uint16 counts. Raises DatasetError."""
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise DatasetError(f"{path}: {image.dtype} {image.shape}; depth must be a 16-bit single-channel png")
+    return np.asarray(image, np.uint16)
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """(H, W) bool, True = defect. Raises DatasetError."""
+    return np.asarray(_decode(path, cv2.IMREAD_GRAYSCALE) > 127)
+
+
+def _load(colour: Path | None, depth: Path | None, depth_scale: float | None) -> Sample:
+    return Sample(
+        None if colour is None else read_colour(colour),
+        None if depth is None else read_depth(depth),
+        depth_scale if depth is not None else None,
+    )
+
+
+def write_surface_layout(dataset: Dataset, folder: Path, *, quality: int = 92) -> Path:
+    """Write a dataset in the layout above, colour as jpg of ``quality``, or as png where that is 100 or more.
+
+    ``folder/train``, ``validation`` and ``test`` are replaced. Returns the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    groups: list[tuple[str, str]] = []
+    scale: float | None = None
+    same_field = False
+    for split in ("train", "validation", "test"):
+        shutil.rmtree(folder / split, ignore_errors=True)
+    for item in _all(dataset):
+        # One name may occur once in a dataset of this layout: groups.csv goes by it.
+        name = f"{item.split}_{item.name}"
+        groups.append((name, item.group))
+        sample, mask = item.sample(), item.mask()
+        root = folder / item.split / item.label
+        if sample.rgb is not None:
+            suffix = ".png" if quality >= 100 else ".jpg"
+            _write(root / "rgb" / (name + suffix), sample.rgb[..., ::-1], quality)
+        if sample.depth is not None:
+            _write(root / "depth" / f"{name}.png", sample.depth, quality)
+            scale = sample.depth_scale
+            same_field |= sample.rgb is not None and sample.rgb_size != sample.depth_size
+        if mask is not None:
+            _write(root / "gt" / f"{name}.png", mask.astype(np.uint8) * np.uint8(255), quality)
+    with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("name", "group"))
+        writer.writerows(groups)
+    described = {"name": dataset.name, "depth_scale": scale, "same_field": same_field}
+    (folder / "dataset.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _all(dataset: Dataset) -> Iterator[Item]:
+    for split in (dataset.train, dataset.validation, dataset.test):
+        yield from split()
+
+
+def _write(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16], quality: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else []
+    ok, data = cv2.imencode(path.suffix, np.ascontiguousarray(image), options)
+    if not ok:
+        raise DatasetError(f"{path}: the image cannot be encoded")
+    path.write_bytes(data.tobytes())
