@@ -1,0 +1,265 @@
+"""The dent detector: contrast of the relief at five sizes, each measured in its own normal noise.
+
+A dent is a place that lies lower (or higher) than its surroundings by more than the surface does by nature.
+Nature differs by size, by how much of the neighbourhood was read, and by how restless the frame is just
+there; each of the three is divided out, and what remains is compared with the strongest place of every
+normal frame. The score is the excess of the strongest place, so that one small dent counts as much as it
+would alone.
+
+Where parts lie in a fixture, their own shape is the largest contrast there is. Then, and only where
+held-out normals say so (``Normals.lies_still``), the median relief of the normals is subtracted first and
+the noise is known place by place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import ClassVar, Self
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.branches.base import Evidence, FitSettings, Needs, Reduce
+from inference.branches.dents_normals import (
+    BINS,
+    CLIP,
+    LEAST_NOISE,
+    Normals,
+    levels_by_coverage,
+    levels_by_place,
+    relief_of,
+)
+from inference.contrast import SCALES, SIDES, Response, responses
+from inference.errors import BundleError, DepthUnusable, NotFinite
+from inference.relief import GRID, settle
+
+Image = NDArray[np.float32]
+
+_SPIKE = 4.0  # robust deviations of the normals' own spikes
+_BOXES = (25, 39, 31, 49, 79)  # neighbourhood of the local contrast, about ten sigma of the wider Gaussian
+_TOP = (8, 8, 2, 2, 2)  # pixels whose mean is a frame's strongest place: one pixel alone is noisier
+_LOCAL_CAP = 2.5  # a dent must not raise the restlessness that it is judged by
+_LEAST_SPREAD = 0.05  # of log strength; perfectly even normals still differ from new ones
+_LEAST_RATIO = 1e-3
+_LOWEST = -8.0  # score of a place with nothing to see
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What normals show at each scale.
+
+    Attributes:
+        levels: (5, 12) float32, |difference| by coverage, in units of the normals' height spread.
+        places: per tile the five (s, s) float32 levels by place; empty unless parts lie still.
+        centre: (5,) float32, mean over normals of the log strength of the strongest place.
+        spread: (5,) float32, its standard deviation.
+    """
+
+    levels: Image
+    places: tuple[tuple[Image, ...], ...]
+    centre: Image
+    spread: Image
+
+
+class Dents:
+    """Dents and bumps in the depth image; one frame's answer depends on that frame alone."""
+
+    name: ClassVar[str] = "dents"
+    needs: ClassVar[frozenset[Needs]] = frozenset({Needs.DEPTH})
+    reduce: ClassVar[Reduce] = Reduce.MAX
+
+    def __init__(self, *, unit: float, limit: float, spike: float, shape: Image | None, noise: Noise) -> None:
+        """From fitted state; see :meth:`fit`.
+
+        Args:
+            unit: counts per unit of height: the median spread of the normals.
+            limit: heights are clipped to +- this, units.
+            spike: how far a cell may leave its neighbours' median, units.
+            shape: (tiles, 128, 128) median relief of the normals in units, where parts lie still.
+            noise: see :class:`Noise`.
+        """
+        self.unit, self.limit, self.spike = unit, limit, spike
+        self.shape = shape
+        self.noise = noise
+        self._tables = [_fine_table(row) for row in noise.levels]
+
+    @classmethod
+    def fit(cls, evidence: Sequence[Evidence], settings: FitSettings) -> Self:
+        """Fit on the tiles of normal frames that can be used; whether parts lie still is found out.
+
+        Raises:
+            TeachError: fewer than three tiles have enough depth.
+        """
+        return cls.fit_choosing(evidence, mean_height=None)
+
+    @classmethod
+    def fit_choosing(cls, evidence: Sequence[Evidence], *, mean_height: bool | None) -> Self:
+        """:meth:`fit`, with or without subtracting the normals' median relief; None finds out.
+
+        Raises:
+            TeachError: fewer than three tiles have enough depth.
+        """
+        normals = Normals.of(evidence)
+        others: list[Image] | None = None
+        if mean_height is not False:
+            others = normals.shapes_of_others()
+            if not mean_height and not normals.lies_still(others):
+                others = None
+        shape = None if others is None else normals.shape()
+        # Normals that rise far above the plane must not be cut flat: what is cut cannot show a dent.
+        limit = float(np.float32(max(CLIP, 1.5 * normals.highest(others))))
+        spike = float(np.float32(max(_SPIKE * normals.spikes(others, limit), LEAST_NOISE)))
+        found = [
+            responses(*settle(height, read, limit=limit, spike=spike))
+            for height, read in normals.less(others)
+        ]
+        draft = Noise(
+            levels=levels_by_coverage(found),
+            places=() if shape is None else levels_by_place(found, normals.tiles),
+            centre=np.zeros(SCALES, np.float32),
+            spread=np.ones(SCALES, np.float32),
+        )
+        branch = cls(unit=normals.unit, limit=limit, spike=spike, shape=shape, noise=draft)
+        strongest = np.array(
+            [
+                [_strongest(branch._ratio(k, one, tile), _TOP[k]) for k, one in enumerate(frame)]
+                for frame, tile in zip(found, normals.tiles, strict=True)
+            ]
+        )
+        own = strongest.std(axis=0, ddof=1)
+        # Half its own and half of all scales: the spread of a few frames' extremes is itself uncertain.
+        spread = np.maximum(0.5 * own + 0.5 * own.mean(), _LEAST_SPREAD).astype(np.float32)
+        branch.noise = replace(draft, centre=strongest.mean(axis=0).astype(np.float32), spread=spread)
+        return branch
+
+    def score(self, evidence: Evidence) -> Image:
+        """(128, 128) float32: by how many spreads of log strength a place exceeds a normal frame's strongest.
+
+        At least -8 everywhere, also where nothing was read.
+
+        Raises:
+            DepthUnusable: no depth, or too little of it.
+            NotFinite: a reading marked valid, or the result, is not a number.
+        """
+        seen = relief_of(evidence)
+        height = seen.height / np.float32(self.unit)
+        if self.shape is not None:
+            self._check_tile(evidence.tile, len(self.shape))
+            height -= self.shape[evidence.tile]
+        settled, solid = settle(height, seen.read, limit=self.limit, spike=self.spike)
+        best = np.full((GRID, GRID), _LOWEST, np.float32)
+        for k, response in enumerate(responses(settled, solid)):
+            ratio = np.maximum(self._ratio(k, response, evidence.tile), np.float32(_LEAST_RATIO))
+            strength = np.asarray(cv2.log(ratio), dtype=np.float32)
+            strength -= self.noise.centre[k]
+            strength /= self.noise.spread[k]
+            if SIDES[k] != GRID:
+                # Nearest, so that the highest value stays what it was measured to be.
+                strength = _double(strength)
+            np.maximum(best, strength, out=best)
+        if not np.isfinite(best).all():
+            raise NotFinite("the dent map holds values that are not finite")
+        return best
+
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The whole state, float32."""
+        state = {
+            "scalars": np.array([self.unit, self.limit, self.spike], np.float32),
+            "levels": self.noise.levels,
+            "centre": self.noise.centre,
+            "spread": self.noise.spread,
+        }
+        if self.shape is not None:
+            state["shape"] = self.shape
+            for k in range(SCALES):
+                state[f"places{k}"] = np.stack([tile[k] for tile in self.noise.places])
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Self:
+        """The branch back from :meth:`tensors`; it always runs on the CPU, where OpenCV does.
+
+        Raises:
+            BundleError: a tensor is missing, misshapen or not finite.
+        """
+        still = "shape" in tensors
+        tiles = int(tensors["shape"].shape[0]) if still and tensors["shape"].ndim == 3 else 0
+        expected: dict[str, tuple[int, ...]] = {
+            "scalars": (3,),
+            "levels": (SCALES, BINS),
+            "centre": (SCALES,),
+            "spread": (SCALES,),
+        }
+        if still:
+            expected["shape"] = (tiles, GRID, GRID)
+            expected |= {f"places{k}": (tiles, SIDES[k], SIDES[k]) for k in range(SCALES)}
+        state: dict[str, Image] = {}
+        for name, shape in expected.items():
+            if name not in tensors:
+                raise BundleError(
+                    f"dents: tensor {name!r} is missing from the bundle: teach the product again"
+                )
+            value = np.ascontiguousarray(tensors[name].detach().cpu().numpy(), dtype=np.float32)
+            if value.shape != shape or not np.isfinite(value).all():
+                raise BundleError(f"dents: tensor {name!r} is {value.shape}, expected finite {shape}")
+            state[name] = value
+        unit, limit, spike = (float(value) for value in state["scalars"])
+        if min(unit, limit, spike) <= 0 or state["levels"].min() <= 0 or state["spread"].min() <= 0:
+            raise BundleError("dents: a scale of the bundle is not positive: teach the product again")
+        places = tuple(tuple(state[f"places{k}"][tile] for k in range(SCALES)) for tile in range(tiles))
+        noise = Noise(levels=state["levels"], places=places, centre=state["centre"], spread=state["spread"])
+        return cls(unit=unit, limit=limit, spike=spike, shape=state.get("shape"), noise=noise)
+
+    def _ratio(self, k: int, response: Response, tile: int) -> Image:
+        """|difference| in units of its normal noise there, less the more restless its neighbourhood."""
+        index = cv2.convertScaleAbs(response.coverage, alpha=255)
+        noise = cv2.LUT(index, self._tables[k])
+        if self.noise.places:
+            noise = np.maximum(noise, self.noise.places[tile][k])
+        ratio = np.abs(response.difference)
+        ratio /= noise
+        capped = np.minimum(ratio, np.float32(_LOCAL_CAP))
+        local = _local_mean(capped, response.known, _BOXES[k])
+        ratio /= np.sqrt(np.float32(0.3) + np.float32(0.875) * local)
+        return np.asarray(ratio, dtype=np.float32)
+
+    def _check_tile(self, tile: int, tiles: int) -> None:
+        if not 0 <= tile < tiles:
+            raise DepthUnusable(f"dents: tile {tile} was not taught: the bundle holds tiles 0 to {tiles - 1}")
+
+
+def _fine_table(levels: Image) -> Image:
+    """The twelve levels as a table over coverage in 256 steps, linear in between."""
+    middles = (np.arange(BINS) + 0.5) / BINS
+    return np.interp(np.arange(256) / 255, middles, levels).astype(np.float32)
+
+
+def _double(image: Image) -> Image:
+    return np.asarray(cv2.resize(image, (GRID, GRID), interpolation=cv2.INTER_NEAREST), dtype=np.float32)
+
+
+def _strongest(ratio: Image, count: int) -> float:
+    """Log of the mean of the highest ``count`` values."""
+    top = np.partition(ratio.ravel(), ratio.size - count)[-count:]
+    return float(np.log(max(float(top.mean(dtype=np.float64)), _LEAST_RATIO)))
+
+
+def _local_mean(values: Image, known: NDArray[np.bool_], box: int) -> Image:
+    """Mean over the known places of a box around each place."""
+    total = _box_sum(values, box)  # unknown places hold zero
+    count = _count(values.shape[0], box) if known.all() else _box_sum(known.astype(np.float32), box)
+    return np.asarray(total / np.maximum(count, 1), dtype=np.float32)
+
+
+@cache
+def _count(side: int, box: int) -> Image:
+    return _box_sum(np.ones((side, side), np.float32), box)
+
+
+def _box_sum(image: Image, box: int) -> Image:
+    total = cv2.boxFilter(image, cv2.CV_32F, (box, box), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(total, dtype=np.float32)
