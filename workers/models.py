@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from inference.inspector import Inspection, Inspector
+from inference.inspector import Inspector
 
+from inference.inspection import Inspection
 from inference.sample import Sample
 from workers.errors import SettingsError, WorkerError
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inference.inspector import Inspection
-
+from inference.inspection import Inspection
 from schemas.errors import CrosscheckError
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict

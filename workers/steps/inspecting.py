@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from inference.inspector import Inspection
-
+from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.errors import CrosscheckError
 from workers.clock import Clock

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
-from inference.inspector import HeatmapArray
 
+from inference.inspection import HeatmapArray
 from schemas.errors import CrosscheckError
 from schemas.heatmap import Heatmap
 from schemas.images import encode_map

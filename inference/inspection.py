@@ -1,0 +1,73 @@
+"""What the model says of one frame: evidence, never a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import CrosscheckError
+from schemas.verdict import Mode, Region
+
+
+@dataclass(frozen=True, slots=True)
+class HeatmapArray:
+    """An 8-bit map over the inspected frame: value = low + byte / 255 * (high - low), on the score's scale.
+
+    Attributes:
+        values: (h, w) uint8, covering the whole frame whatever its resolution.
+        low, high: scores of byte 0 and byte 255.
+    """
+
+    values: NDArray[np.uint8] = field(repr=False)
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The evidence on one frame.
+
+    Attributes:
+        mode: which sensors the score rests on; None where there is an error.
+        score, threshold: on the fused scale of ``mode``; above the threshold is a defect.
+        coverage: share of the inspected region with valid readings, 0 to 1.
+        branches: calibrated score of each branch that took part.
+        regions: where the map is above the threshold, in pixels of the colour frame (depth frame in DEPTH mode).
+        heatmap: the fused map; None where there is an error.
+        degraded: why a sensor was not used, as ``depth:absent``.
+        degraded_pass: whether this mode may PASS by itself; always true for FUSED.
+        error: why there is no score.
+        timings: this frame's share of the batch, milliseconds per stage.
+    """
+
+    mode: Mode | None
+    score: float | None
+    threshold: float | None
+    coverage: float
+    branches: Mapping[str, float]
+    regions: tuple[Region, ...]
+    heatmap: HeatmapArray | None
+    degraded: tuple[str, ...]
+    degraded_pass: bool
+    error: CrosscheckError | None
+    timings: Mapping[str, float]
+
+    @classmethod
+    def failed(cls, error: CrosscheckError, degraded: tuple[str, ...] = ()) -> Inspection:
+        """No score, and why."""
+        return cls(
+            mode=None,
+            score=None,
+            threshold=None,
+            coverage=0.0,
+            branches={},
+            regions=(),
+            heatmap=None,
+            degraded=degraded,
+            degraded_pass=False,
+            error=error,
+            timings={},
+        )

@@ -1,0 +1,388 @@
+"""The loop on the in-memory bus: every record answered once, committed after, whatever goes wrong around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import fakeredis
+import pytest
+
+from inference.inspection import Inspection
+from inference.sample import Sample
+from schemas.frame import Frame
+from schemas.part import PartKey
+from schemas.verdict import Decision, Mode, Verdict
+from schemas.wire import decode_verdict, encode
+from tests.workers.frames import START, frame
+from tests.workers.standin import StandInModel, by_sensors, inspection
+from workers.bus.base import Record, TopicPartition, TopicSpec
+from workers.bus.memory import MemoryBus
+from workers.clock import ManualClock
+from workers.errors import DeadLetterFlood
+from workers.inspection import InspectionWorker
+from workers.settings import Settings
+from workers.steps import deadletter
+from workers.store.verdicts import VerdictStore
+
+FRAMES, VERDICTS, DEAD = "inspection.frames", "inspection.verdicts", "inspection.deadletter"
+
+
+class Line:
+    """A bus, a store and as many workers as a test wants."""
+
+    def __init__(self, *, partitions: int = 2) -> None:
+        self.clock = ManualClock(START)
+        self.bus = MemoryBus(self.clock)
+        spec = TopicSpec(partitions=partitions)
+        self.bus.ensure_topics(
+            {name: spec for name in (FRAMES, VERDICTS, "inspection.heatmaps")}
+            | {DEAD: TopicSpec(partitions=1)}
+        )
+        self.server = fakeredis.FakeServer()
+        self.redis = fakeredis.FakeRedis(server=self.server)
+        self.store = VerdictStore(self.redis)
+        self.producer = self.bus.producer()
+
+    def worker(self, model: Any = None, *, name: str = "w1", **settings: Any) -> InspectionWorker:
+        values: dict[str, Any] = {"worker": name, "max_delay_ms": 0, "log": "json"}
+        return InspectionWorker(
+            Settings(**(values | settings)), self.bus, self.store, model or StandInModel(), clock=self.clock
+        )
+
+    def send(
+        self, of: Frame, *, value: bytes | None = None, partition: int = 0, key: bytes | None = None
+    ) -> None:
+        self.producer.send(
+            FRAMES,
+            encode(of) if value is None else value,
+            key=str(of.part).encode() if key is None else key,
+            partition=partition,
+        ).wait(1)
+
+    def turn(self, worker: InspectionWorker, until: Callable[[], bool], turns: int = 60) -> None:
+        for _ in range(turns):
+            if until():
+                return
+            worker.step()
+            self.clock.advance(0.01)
+        assert until(), "the worker did not get there"
+
+    def read(self, topic: str) -> list[Record]:
+        consumer = self.bus.consumer(None)
+        count = self.bus.partitions(topic) or 0
+        partitions = {TopicPartition(topic, p) for p in range(count)}
+        consumer.assign(partitions)
+        for partition in partitions:
+            consumer.seek(partition, 0)
+        records: list[Record] = []
+        while batch := consumer.poll(0):
+            records.extend(batch)
+        consumer.close()
+        return records
+
+    def verdicts(self) -> list[Verdict]:
+        return [decode_verdict(record.value) for record in self.read(VERDICTS)]
+
+    def standing(self, part: PartKey) -> Verdict:
+        value = self.store.standing(part)
+        assert value is not None
+        return decode_verdict(value)
+
+    def committed(self, partition: int = 0) -> int | None:
+        consumer = self.bus.consumer("crosscheck-workers")
+        try:
+            return consumer.committed(TopicPartition(FRAMES, partition))
+        finally:
+            consumer.close()
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+def test_every_frame_ends_in_one_verdict_on_both_sinks_and_is_committed(line: Line) -> None:
+    worker = line.worker()
+    for trigger in range(10):
+        line.send(frame(trigger), partition=trigger % 2)
+    line.turn(worker, lambda: worker.answered == 10)
+    worker.close()
+    verdicts = line.verdicts()
+    assert sorted(v.part.trigger for v in verdicts) == list(range(10))
+    assert {v.decision for v in verdicts} == {Decision.PASS}
+    for verdict in verdicts:
+        assert encode(verdict) == line.store.standing(verdict.part)
+    assert (line.committed(0), line.committed(1)) == (5, 5)
+
+
+def test_a_truncated_frame_goes_to_the_dead_letters_as_it_came_and_its_part_gets_an_error(line: Line) -> None:
+    worker = line.worker()
+    whole = encode(frame(1))
+    line.send(frame(1), value=whole[: len(whole) // 2])
+    line.send(frame(2))
+    line.turn(worker, lambda: worker.answered == 2)
+    (dead,) = line.read(DEAD)
+    assert dead.value == whole[: len(whole) // 2]
+    assert dead.header(deadletter.REASON) == b"malformed"
+    assert dead.header(deadletter.ORIGIN) == b"inspection.frames/0/0"
+    assert line.standing(PartKey("s1", 1, 1)).decision is Decision.ERROR
+    assert line.standing(PartKey("s1", 1, 2)).decision is Decision.PASS
+
+
+def test_a_record_whose_part_cannot_be_read_is_kept_and_committed_over(line: Line) -> None:
+    worker = line.worker()
+    line.send(frame(1), value=b"not a frame", key=b"garbage")
+    line.send(frame(2))
+    line.turn(worker, lambda: worker.answered == 2)
+    assert len(line.read(DEAD)) == 1
+    assert [v.part.trigger for v in line.verdicts()] == [2]
+    worker.close()
+    assert line.committed() == 2
+
+
+def test_an_image_with_a_flipped_bit_is_an_error_and_its_neighbours_go_on(line: Line) -> None:
+    worker = line.worker()
+    good = frame(1)
+    assert good.rgb is not None
+    flipped = bytearray(good.rgb.data)
+    flipped[len(flipped) // 2] ^= 4
+    line.send(replace(good, rgb=replace(good.rgb, data=bytes(flipped))))
+    line.send(frame(2))
+    line.turn(worker, lambda: worker.answered == 2)
+    verdict = line.standing(good.part)
+    assert verdict.decision is Decision.ERROR
+    assert verdict.reason is not None
+    assert verdict.reason.startswith("digest")
+
+
+def test_too_many_unreadable_records_in_a_row_stop_the_worker(line: Line) -> None:
+    worker = line.worker(deadletter_run=3)
+    for trigger in range(5):
+        line.send(frame(trigger), value=b"broken")
+    with pytest.raises(DeadLetterFlood, match="inspection.deadletter"):
+        line.turn(worker, lambda: False)
+
+
+def test_a_frame_past_its_deadline_is_stale_and_never_reaches_the_model(line: Line) -> None:
+    model = StandInModel()
+    worker = line.worker(model)
+    line.clock.advance(100)
+    line.send(frame(1))
+    line.turn(worker, lambda: worker.answered == 1)
+    assert line.standing(PartKey("s1", 1, 1)).decision is Decision.STALE
+    assert model.batches == []
+
+
+def test_depth_that_drops_is_scored_from_colour_says_so_and_does_not_pass(line: Line) -> None:
+    worker = line.worker(pair_wait_ms=50)
+    line.send(frame(1))
+    line.send(frame(2, with_depth=False))
+    line.turn(worker, lambda: worker.answered == 2)
+    verdict = line.standing(PartKey("s1", 1, 2))
+    assert (verdict.mode, verdict.decision) == (Mode.RGB, Decision.REVIEW)
+    assert verdict.degraded == ("depth:missing",)
+
+
+def test_frozen_depth_is_never_evidence_of_good(line: Line) -> None:
+    worker = line.worker()
+    first = frame(1)
+    line.send(first)
+    line.send(replace(frame(2), depth=first.depth))
+    line.turn(worker, lambda: worker.answered == 2)
+    verdict = line.standing(PartKey("s1", 1, 2))
+    assert verdict.decision is Decision.REVIEW
+    assert verdict.degraded == ("depth:frozen",)
+
+
+def test_a_sensor_frozen_before_a_worker_died_is_still_frozen_for_the_next_one(line: Line) -> None:
+    first = frame(1)
+    line.send(first)
+    before = line.worker(name="w1")
+    line.turn(before, lambda: before.answered == 1)
+    before.close()
+    line.send(replace(frame(2), depth=first.depth))
+    after = line.worker(name="w2")
+    line.turn(after, lambda: after.answered == 1)
+    assert line.standing(PartKey("s1", 1, 2)).degraded == ("depth:frozen",)
+
+
+def test_nothing_is_committed_while_redis_is_away_and_everything_after(line: Line) -> None:
+    worker = line.worker()
+    line.turn(worker, lambda: False if worker.step() else True)
+    line.send(frame(1))
+    original = line.store.decide_many
+    calls = {"left": 3}
+
+    def away(verdicts: Any) -> Any:
+        if calls["left"]:
+            calls["left"] -= 1
+            line.server.connected = False
+            try:
+                return original(verdicts)
+            finally:
+                line.server.connected = True
+                assert line.committed() is None
+        return original(verdicts)
+
+    line.store.decide_many = away  # type: ignore[method-assign]
+    line.turn(worker, lambda: worker.answered == 1)
+    assert calls["left"] == 0
+    worker.close()
+    assert line.committed() == 1
+    assert len(line.verdicts()) == 1
+
+
+def test_a_failed_send_is_tried_again_and_the_first_verdict_stands(line: Line) -> None:
+    worker = line.worker()
+    line.send(frame(1))
+    line.bus.fail_sends(2)
+    line.turn(worker, lambda: worker.answered == 1)
+    assert len(line.verdicts()) == 1
+
+
+def test_a_replay_after_a_crash_repeats_the_first_answer_byte_for_byte(line: Line) -> None:
+    line.send(frame(1))
+    first = line.worker(name="w1")
+    line.bus.fail_commits(1_000)
+    line.turn(first, lambda: first.answered == 1)
+    before = line.store.standing(PartKey("s1", 1, 1))
+    first.close()
+    line.bus.fail_commits(0)
+    # The replay comes so late that its own clock would say STALE, and from a model that would reject.
+    line.clock.advance(1_000)
+    second = line.worker(StandInModel(lambda sample: inspection(9.0)), name="w2")
+    line.turn(second, lambda: second.answered == 1)
+    assert line.store.standing(PartKey("s1", 1, 1)) == before
+    assert [record.value for record in line.read(VERDICTS)] == [before, before]
+
+
+def test_a_part_sent_twice_has_one_verdict(line: Line) -> None:
+    model = StandInModel()
+    worker = line.worker(model)
+    line.send(frame(1))
+    line.turn(worker, lambda: worker.answered == 1)
+    line.send(frame(1))
+    line.turn(worker, lambda: worker.answered == 2)
+    assert len({record.value for record in line.read(VERDICTS)}) == 1
+    assert sum(model.batches) == 1
+
+
+def test_a_batch_that_fails_is_split_until_the_bad_part_is_alone(line: Line) -> None:
+    poison = frame(3)
+
+    def answer(sample: Sample) -> Inspection:
+        assert sample.rgb is not None
+        if sample.rgb[0, 0, 0] == 255 and sample.rgb[0, 0, 1] == 1:
+            raise RuntimeError("out of memory")
+        return by_sensors(sample)
+
+    import numpy as np
+
+    from schemas.images import encode_colour
+    from schemas.payload import ColourEncoding
+
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[0, 0] = (255, 1, 0)
+    worker = line.worker(StandInModel(answer), max_delay_ms=20)
+    for trigger in range(6):
+        of = frame(trigger)
+        line.send(replace(poison, rgb=encode_colour(pixels, ColourEncoding.PNG)) if trigger == 3 else of)
+    line.turn(worker, lambda: worker.answered == 6)
+    decisions = {v.part.trigger: v.decision for v in line.verdicts()}
+    assert decisions[3] is Decision.ERROR
+    assert {d for t, d in decisions.items() if t != 3} == {Decision.PASS}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the worker may catch it."""
+
+
+def test_a_part_that_kills_its_worker_twice_is_not_tried_a_third_time_and_spares_its_neighbours(
+    line: Line,
+) -> None:
+    def deadly(sample: Sample) -> Inspection:
+        assert sample.rgb is not None
+        if sample.rgb.mean() > 250:
+            raise Killed
+        return by_sensors(sample)
+
+    import numpy as np
+
+    from schemas.images import encode_colour
+    from schemas.payload import ColourEncoding
+
+    white = encode_colour(np.full((16, 16, 3), 255, np.uint8), ColourEncoding.PNG)
+    for trigger in range(4):
+        of = frame(trigger, deadline_s=10_000)
+        line.send(replace(of, rgb=white) if trigger == 2 else of)
+    deaths = 0
+    for life in range(4):
+        worker = line.worker(StandInModel(deadly), name=f"w{life}", max_delay_ms=20)
+        try:
+            line.turn(worker, lambda: line.store.standing(PartKey("s1", 1, 2)) is not None)
+        except Killed:
+            deaths += 1
+            worker.close()
+            continue
+        line.turn(worker, lambda: all(line.store.standing(PartKey("s1", 1, t)) for t in range(4)))
+        break
+    assert deaths == 2
+    verdict = line.standing(PartKey("s1", 1, 2))
+    assert (verdict.decision, verdict.reason) == (Decision.ERROR, "attempts")
+    assert {line.standing(PartKey("s1", 1, t)).decision for t in (0, 1, 3)} == {Decision.PASS}
+
+
+def test_a_revoked_partition_is_left_to_its_next_owner_and_its_parts_are_answered_once(line: Line) -> None:
+    first = line.worker(name="w1", max_delay_ms=10_000)
+    for trigger in range(4):
+        line.send(frame(trigger, deadline_s=10_000), partition=trigger % 2)
+    for _ in range(5):
+        first.step()
+    second = line.worker(name="w2")
+    for _ in range(40):
+        second.step()
+        first.step()
+        line.clock.advance(0.5)
+    assert {v.part.trigger for v in line.verdicts()} == {0, 1, 2, 3}
+    assert len({record.value for record in line.read(VERDICTS)}) == 4
+
+
+def test_partitions_are_paused_at_the_bound_and_resumed_below_it(line: Line) -> None:
+    worker = line.worker(max_in_flight=8, max_batch=8, pair_wait_ms=60_000)
+    for trigger in range(30):
+        line.send(frame(trigger, with_depth=False, deadline_s=10_000))
+    for _ in range(10):
+        worker.step()
+        line.clock.advance(0.001)
+    assert len(worker._pairer) <= 16
+    line.clock.advance(61)
+    line.turn(worker, lambda: worker.answered == 30, turns=400)
+
+
+def test_an_unknown_product_is_an_error_that_names_it(line: Line) -> None:
+    from workers.models import UnknownProduct
+
+    class NoModel:
+        def of(self, product: str) -> Any:
+            raise UnknownProduct(f"product {product!r}: no bundle")
+
+    worker = line.worker(NoModel())
+    line.send(frame(1))
+    line.turn(worker, lambda: worker.answered == 1)
+    verdict = line.standing(PartKey("s1", 1, 1))
+    assert verdict.decision is Decision.ERROR
+    assert "widget" in str(verdict.reason)
+
+
+def test_drain_answers_what_was_read_and_commits_it(line: Line) -> None:
+    worker = line.worker(pair_wait_ms=60_000)
+    line.send(frame(1, with_depth=False))
+    for _ in range(5):
+        worker.step()
+    assert worker.answered == 0
+    worker.drain()
+    worker.close()
+    assert line.standing(PartKey("s1", 1, 1)).decision is Decision.REVIEW
+    assert line.committed() == 1
