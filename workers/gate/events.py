@@ -1,0 +1,42 @@
+"""Names of the events the gate logs and of the alarms it raises; dashboards and tests refer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+GATE_STARTED = "gate_started"
+GATE_STOPPED = "gate_stopped"
+GATE_DECIDED = "gate_decided"
+STORE_BACK = "gate_store_back"
+STANDING_DIFFERS = "gate_standing_differs"
+"""The verdict that stands in the store is not the gate's; the gate's decision stays as it was."""
+LATE_VERDICT = "gate_late_verdict"
+VERDICT_CONFLICT = "gate_verdict_conflict"
+REPEATED_ARRIVAL = "gate_repeated_arrival"
+
+ALARM_STORE_DOWN = "gate_store_down"
+ALARM_STREAM_GAP = "gate_stream_gap"
+ALARM_ACTUATOR = "gate_actuator_failed"
+ALARM_RELEASE = "gate_release_failed"
+"""The actuator did not confirm that it closed; the heartbeat stops until it does, and the PLC closes it."""
+ALARM_JOURNAL = "gate_journal_failed"
+ALARM_JOURNAL_DAMAGED = "gate_journal_damaged"
+ALARM_MISSING = "gate_part_missing"
+ALARM_UNREADABLE = "gate_verdict_unreadable"
+ALARM_SOURCE = "gate_source_failed"
+ALARM_BEHIND = "gate_behind"
+"""A part had left before the gate came to decide about it."""
+ALARM_MISSING_DROPPED = "gate_missing_not_recorded"
+"""A MISSING verdict could not be written to the store; the gate's journal has it."""
+
+Alarm = Callable[[str, Mapping[str, object]], None]
+"""Called with the alarm's name and its facts. It must return quickly and must not raise."""
+
+_log = structlog.get_logger(__name__)
+
+
+def log_alarm(name: str, facts: Mapping[str, object]) -> None:
+    """The default alarm: a structlog error event."""
+    _log.error(name, alarm=True, **facts)

@@ -1,0 +1,373 @@
+"""The gate's loop.
+
+Every turn:
+
+1. hear what the store has to say (``VerdictFeed``, on a thread of its own in ``run``);
+2. see which parts came past the photo-eye (``PartSource``);
+3. decide about each part that is due, oldest first (``decide``);
+4. write the decisions to the journal and wait for the disk;
+5. move the actuator, and note its outcome;
+6. send the heartbeat.
+
+A part is decided once, when it is due: the moment it is in front of the gate. With ``early`` the decision
+falls as soon as its verdict is there and the parts before it are decided; that is for actuators which track
+parts to the gate themselves (a PLC's shift register). A part without a verdict at its due moment is MISSING:
+the gate stays closed, and a MISSING verdict is written to the store unless one stands there by then. Whatever
+stands, a verdict seen after the due moment never opens.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from schemas.part import PartKey
+from schemas.verdict import Decision, Verdict
+from workers.clock import Clock, SystemClock
+from workers.errors import SourceError
+from workers.gate import events
+from workers.gate.actuators import Actuator
+from workers.gate.decision import GateDecision, Reason, closed, decide
+from workers.gate.feed import GateStore, VerdictFeed
+from workers.gate.journal import ACTUATED, RECORDED, Entry, Journal, JournalError
+from workers.gate.parts import Arrival, PartSource
+from workers.gate.report import GateCounts, GateReport
+
+_log = structlog.get_logger(__name__)
+
+_ALARMING = {
+    Reason.MISSING: events.ALARM_MISSING,
+    Reason.LATE: events.ALARM_MISSING,
+    Reason.BEHIND: events.ALARM_BEHIND,
+    Reason.UNREADABLE: events.ALARM_UNREADABLE,
+    Reason.OTHER_PART: events.ALARM_UNREADABLE,
+}
+_FEED_BLOCK_MS = 20
+
+
+class Gate:
+    """One gate of one station.
+
+    Args:
+        store: where verdicts are read.
+        part_source: the gate's own eyes.
+        actuator: what it moves.
+        journal: its record; what that knows at the start is not decided again.
+        station: whose parts it decides; others are ignored and alarmed.
+        product: named in the MISSING verdicts it writes.
+        hold_s: how long a part stays in front of the gate after its due moment, and the gate open for it.
+        early: decide as soon as the verdict is there (see the module).
+        alarm: called with an event name and facts; default is an error in the log.
+        on_decision: called after each decision with its final outcome. It must not raise.
+        capacity: verdicts held at most for parts that have not come yet.
+        check_before_s, retry_s: see ``VerdictFeed``.
+    """
+
+    def __init__(
+        self,
+        store: GateStore,
+        part_source: PartSource,
+        actuator: Actuator,
+        journal: Journal,
+        *,
+        station: str,
+        clock: Clock | None = None,
+        product: str = "unknown",
+        hold_s: float = 0.05,
+        early: bool = False,
+        alarm: events.Alarm = events.log_alarm,
+        on_decision: Callable[[GateDecision, Entry], None] | None = None,
+        capacity: int = 4096,
+        check_before_s: float = 0.1,
+        retry_s: float = 0.5,
+    ) -> None:
+        if hold_s < 0:
+            raise ValueError(f"hold_s {hold_s}: expected seconds, at least 0")
+        self._source = part_source
+        self._actuator = actuator
+        self._journal = journal
+        self._station = station
+        self._clock: Clock = clock or SystemClock()
+        self._product = product
+        self._hold = round(hold_s * 1e9)
+        self._early = early
+        self._alarm_hook = alarm
+        self._on_decision = on_decision
+        self._feed = VerdictFeed(
+            store,
+            station=station,
+            clock=self._clock,
+            decided=lambda part: part in journal.decided,
+            alarm=self._alarm,
+            capacity=capacity,
+            check_before_s=check_before_s,
+            retry_s=retry_s,
+        )
+        self._counts = GateCounts()
+        self._queue: list[tuple[int, tuple[int, int], Arrival]] = []
+        self._known: set[PartKey] = set()
+        self._open_until: int | None = None
+        self._stuck = False
+        self._journal_down = False
+        self._source_down = False
+        self._started = False
+
+    # Outside
+
+    def start(self) -> None:
+        """Close, take over from the journal, begin with the oldest part not decided. ``step`` calls it."""
+        if self._started:
+            return
+        self._started = True
+        self._release()
+        recovery = self._journal.recovery
+        if recovery.damaged_lines:
+            self._alarm(events.ALARM_JOURNAL_DAMAGED, {"lines": recovery.damaged_lines})
+        for entry in recovery.unconfirmed:
+            # It was to open, and nobody knows whether it did. It is shut now and stays so.
+            self._note(entry.part, ACTUATED, Reason.RESTART.value)
+        for entry in recovery.unrecorded:
+            self._feed.settled(entry.part, missing=self._missing(entry))
+        self._source.rewind()
+        _log.info(
+            events.GATE_STARTED,
+            station=self._station,
+            decided=recovery.decided,
+            unconfirmed=len(recovery.unconfirmed),
+            unrecorded=len(recovery.unrecorded),
+            torn_bytes=recovery.torn_bytes,
+        )
+
+    def step(self, *, feed: bool = True) -> list[GateDecision]:
+        """One turn of the loop; returns its decisions. ``feed=False`` where a thread steps the feed."""
+        self.start()
+        if feed:
+            self._feed.step()
+        self._see()
+        made = self._decide_due()
+        for done in self._feed.recorded():
+            self._note(done.part, RECORDED, done.standing)
+        if self._open_until is not None and self._clock.now() >= self._open_until:
+            self._release()
+        self._beat()
+        return made
+
+    def run(self, stop: threading.Event, *, tick_s: float = 0.002) -> None:
+        """Turn until ``stop`` is set, then close. Redis is spoken to on a thread of its own."""
+        self.start()
+        ended = threading.Event()
+
+        def follow() -> None:
+            while not ended.is_set():
+                before = self._clock.monotonic()
+                self._feed.step(_FEED_BLOCK_MS)
+                if self._feed.down or self._clock.monotonic() - before < 0.001:
+                    ended.wait(0.002)
+
+        self._feed.step()
+        thread = threading.Thread(target=follow, name=f"gate-feed-{self._station}", daemon=True)
+        thread.start()
+        try:
+            while not stop.is_set():
+                self.step(feed=False)
+                ahead = (self._queue[0][0] - self._clock.now()) / 1e9 if self._queue else tick_s
+                self._clock.sleep(min(tick_s, max(0.0, ahead)))
+        finally:
+            ended.set()
+            thread.join(timeout=5.0)
+            self.close()
+
+    def close(self) -> None:
+        """Shut the gate. Parts still on their way are decided by the next process."""
+        self._release()
+        _log.info(events.GATE_STOPPED, **self.report().to_json())
+
+    @property
+    def waiting(self) -> int:
+        """Parts on their way that are not decided."""
+        return len(self._queue)
+
+    @property
+    def unwritten(self) -> int:
+        """MISSING verdicts that the store has not got yet."""
+        return self._feed.unwritten
+
+    def report(self) -> GateReport:
+        """The counts so far."""
+        counts = self._counts
+        return GateReport(
+            station=self._station,
+            triggers=counts.triggers,
+            decisions=counts.decisions,
+            waiting=len(self._queue),
+            opened=counts.opened,
+            by_decision=dict(counts.by_decision),
+            by_reason=dict(counts.by_reason),
+            repeated=counts.repeated,
+            late_verdicts=self._feed.late_verdicts,
+            unwritten=self._feed.unwritten,
+            alarms=dict(counts.alarms),
+            latency_ms=counts.latency_ms(),
+        )
+
+    # The steps
+
+    def _see(self) -> None:
+        try:
+            arrivals = self._source.poll()
+        except SourceError as error:
+            if not self._source_down:
+                self._alarm(events.ALARM_SOURCE, {"error": str(error)})
+            self._source_down = True
+            return
+        self._source_down = False
+        for arrival in arrivals:
+            part = arrival.part
+            if part.station != self._station:
+                self._alarm(events.ALARM_SOURCE, {"error": f"part {part} is not of station {self._station}"})
+            elif part in self._journal.decided:
+                self._source.settled(part)
+            elif part in self._known:
+                self._counts.repeated += 1
+                _log.warning(events.REPEATED_ARRIVAL, station=self._station, part=str(part))
+            else:
+                self._known.add(part)
+                self._counts.triggers += 1
+                heapq.heappush(self._queue, (arrival.due, part.order, arrival))
+                self._feed.expect(arrival)
+
+    def _decide_due(self) -> list[GateDecision]:
+        batch: list[tuple[Arrival, Entry]] = []
+        while self._queue:
+            arrival = self._queue[0][2]
+            held = self._feed.held(arrival.part)
+            now = self._clock.now()
+            if now < arrival.due and not (self._early and held is not None):
+                break
+            decision = decide(
+                arrival.part,
+                None if held is None else held.verdict,
+                now,
+                arrival.due,
+                seen_at=None if held is None else held.seen_at,
+                hold=self._hold,
+            )
+            heapq.heappop(self._queue)
+            seen_at = None if held is None else held.seen_at
+            batch.append((arrival, Entry(decision, arrival.triggered_at, arrival.due, now, seen_at)))
+        if not batch:
+            return []
+        try:
+            self._journal.append([entry for _, entry in batch])
+        except JournalError as error:
+            # Not on disk means not decided: the parts go back. One that leaves meanwhile met a shut gate.
+            self._release()
+            for arrival, _ in batch:
+                heapq.heappush(self._queue, (arrival.due, arrival.part.order, arrival))
+            if not self._journal_down:
+                self._alarm(events.ALARM_JOURNAL, {"error": str(error)})
+            self._journal_down = True
+            return []
+        self._journal_down = False
+        return [self._carry_out(entry) for _, entry in batch]
+
+    def _carry_out(self, entry: Entry) -> GateDecision:
+        part = entry.part
+        self._known.discard(part)
+        self._source.settled(part)
+        nothing_held = entry.seen_at is None
+        self._feed.settled(part, missing=self._missing(entry) if nothing_held else None)
+        final = entry.decision
+        if final.opened:
+            final = self._open(entry)
+        else:
+            self._release()
+        self._counts.decided(final, entry)
+        facts = {
+            "part": str(part),
+            "opened": final.opened,
+            "decision": final.decision.value,
+            "reason": final.reason.value,
+        }
+        _log.info(events.GATE_DECIDED, station=self._station, **facts)
+        if final.reason in _ALARMING:
+            self._alarm(_ALARMING[final.reason], facts)
+        if self._on_decision is not None:
+            self._on_decision(final, entry)
+        return final
+
+    # The actuator
+
+    def _open(self, entry: Entry) -> GateDecision:
+        part = entry.part
+        if self._stuck:
+            self._release()
+        if self._stuck:
+            self._note(part, ACTUATED, Reason.ACTUATOR.value)
+            return closed(part, Decision.ERROR, Reason.ACTUATOR)
+        if self._clock.now() > entry.due + self._hold:
+            # The disk took so long that the part has left: opening now would let the next one through.
+            self._release()
+            self._note(part, ACTUATED, Reason.BEHIND.value)
+            return closed(part, Decision.STALE, Reason.BEHIND)
+        try:
+            self._actuator.energise(part)
+        except Exception as error:  # whatever a driver raises means that the gate is not known to be open
+            self._release()
+            self._note(part, ACTUATED, Reason.ACTUATOR.value)
+            self._alarm(events.ALARM_ACTUATOR, {"part": str(part), "error": repr(error)})
+            return closed(part, Decision.ERROR, Reason.ACTUATOR)
+        self._open_until = entry.due + self._hold
+        self._note(part, ACTUATED, "opened")
+        return entry.decision
+
+    def _release(self) -> None:
+        try:
+            self._actuator.release()
+        except Exception as error:  # see _open; until it closes, no heartbeat, and the PLC closes it
+            if not self._stuck:
+                self._alarm(events.ALARM_RELEASE, {"error": repr(error)})
+            self._stuck = True
+            return
+        self._stuck = False
+        self._open_until = None
+
+    def _beat(self) -> None:
+        if self._stuck:
+            self._release()
+        if self._stuck:
+            return
+        try:
+            self._actuator.heartbeat()
+        except Exception as error:  # see _open
+            self._alarm(events.ALARM_ACTUATOR, {"error": repr(error)})
+            self._release()
+
+    # Records
+
+    def _note(self, part: PartKey, kind: str, value: str) -> None:
+        try:
+            self._journal.note(part, kind, value)
+        except JournalError as error:
+            if not self._journal_down:
+                self._alarm(events.ALARM_JOURNAL, {"error": str(error)})
+            self._journal_down = True
+
+    def _missing(self, entry: Entry) -> Verdict:
+        return Verdict(
+            part=entry.part,
+            product=self._product,
+            decision=Decision.MISSING,
+            captured_at=entry.triggered_at,
+            decided_at=entry.decided_at,
+            deadline=entry.due,
+            worker=f"gate:{self._station}",
+            reason=Reason.MISSING.value,
+        )
+
+    def _alarm(self, name: str, facts: Mapping[str, object]) -> None:
+        self._counts.alarms[name] += 1
+        self._alarm_hook(name, {"station": self._station, **facts})
