@@ -1,0 +1,74 @@
+"""The name of every key in Redis.
+
+All keys of a station share the hash tag ``{STATION}``, so that one Lua call may touch them in a cluster too.
+A ``PartKey`` station cannot hold braces, colons or spaces, hence no two names can collide.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas.part import PartKey
+from workers.errors import SettingsError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+
+
+def checked(what: str, name: str) -> str:
+    """``name``, if it can be part of a key.
+
+    Raises:
+        SettingsError: it is empty, too long or holds separators.
+    """
+    if not _NAME.match(name):
+        raise SettingsError(f"{what} {name[:140]!r}: use 1 to 128 letters, digits, '.', '_' or '-'")
+    return name
+
+
+def order(part: PartKey) -> str:
+    """(run, trigger) as text of fixed width: Lua numbers are doubles and confuse integers above 2^53."""
+    return f"{part.run:019d}{part.trigger:019d}"
+
+
+def verdict(part: PartKey) -> str:
+    """String: the bytes of the verdict that stands."""
+    return f"{{{part.station}}}:verdict:{part.run}:{part.trigger}"
+
+
+def attempts(part: PartKey) -> str:
+    """Counter: how often a worker began this part without deciding it. Gone once the part is decided.
+
+    One key a part and not one hash a station: each then has a lifetime of its own, and parts that
+    nobody ever decides cannot pile up.
+    """
+    return f"{{{part.station}}}:attempts:{part.run}:{part.trigger}"
+
+
+def heatmap(part: PartKey) -> str:
+    """String: an encoded heatmap message."""
+    return f"{{{part.station}}}:heatmap:{part.run}:{part.trigger}"
+
+
+def heatmaps(station: str) -> str:
+    """List: the keys of the heatmaps kept, newest first. What falls off its end is deleted."""
+    return f"{{{checked('station', station)}}}:heatmaps"
+
+
+def latest(station: str) -> str:
+    """Hash: the newest verdict of the station by (run, trigger)."""
+    return f"{{{checked('station', station)}}}:latest"
+
+
+def gate(station: str) -> str:
+    """Stream: first decisions in the order they were taken."""
+    return f"{{{checked('station', station)}}}:gate"
+
+
+def sensor(station: str, name: str) -> str:
+    """Hash: the state of one sensor."""
+    return f"{{{checked('station', station)}}}:sensor:{checked('sensor', name)}"
+
+
+def worker(name: str) -> str:
+    """Hash: the heartbeat of one worker."""
+    return f"worker:{checked('worker', name)}"

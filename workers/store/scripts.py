@@ -1,0 +1,71 @@
+"""The Lua that Redis runs: each script is one indivisible step."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the name Redis gives it."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", digest)
+
+
+DECIDE = Script(
+    """
+-- KEYS: verdict, gate, latest, attempts
+-- ARGV: bytes, verdict ttl, gate maxlen, latest ttl, order, part, decision, deadline
+local standing = redis.call('GET', KEYS[1])
+if standing then
+  redis.call('DEL', KEYS[4])
+  return {standing, 0}
+end
+-- The verdict first: were a later line to fail, a gate that was not told still finds it by its key.
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('DEL', KEYS[4])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*',
+  'part', ARGV[6], 'decision', ARGV[7], 'deadline', ARGV[8], 'verdict', ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+-- Texts of one fixed width, digits only: their order as text is their order as numbers.
+local newest = redis.call('HGET', KEYS[3], 'order')
+if (not newest) or newest < ARGV[5] then
+  redis.call('HSET', KEYS[3], 'order', ARGV[5], 'part', ARGV[6], 'decision', ARGV[7], 'verdict', ARGV[1])
+  redis.call('EXPIRE', KEYS[3], ARGV[4])
+end
+return {ARGV[1], 1}
+"""
+)
+"""Write a verdict if the part has none; tell the gate and the board; return the one that stands."""
+
+ATTEMPT = Script(
+    """
+-- KEYS: attempts. ARGV: ttl
+local count = redis.call('INCR', KEYS[1])
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return count
+"""
+)
+"""Count one more attempt; the counter never exists without a lifetime."""
+
+HEATMAP = Script(
+    """
+-- KEYS: heatmap, heatmaps. ARGV: bytes, ttl, most kept
+if not redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2], 'NX') then
+  return 0
+end
+redis.call('LPUSH', KEYS[2], KEYS[1])
+while redis.call('LLEN', KEYS[2]) > tonumber(ARGV[3]) do
+  redis.call('DEL', redis.call('RPOP', KEYS[2]))
+end
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+return 1
+"""
+)
+"""Keep a heatmap and drop the oldest ones over the cap."""
