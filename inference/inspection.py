@@ -35,12 +35,15 @@ class Inspection:
         score, threshold: on the fused scale of ``mode``; above the threshold is a defect.
         coverage: share of the inspected region with valid readings, 0 to 1.
         branches: calibrated score of each branch that took part.
-        regions: where the map is above the threshold, in pixels of the colour frame (depth frame in DEPTH mode).
+        regions: where the map is above the threshold, in pixels of the colour frame (of the depth frame in
+            DEPTH mode).
         heatmap: the fused map; None where there is an error.
         degraded: why a sensor was not used, as ``depth:absent``.
         degraded_pass: whether this mode may PASS by itself; always true for FUSED.
         error: why there is no score.
         timings: this frame's share of the batch, milliseconds per stage.
+        map: the fused map in full precision, (H, W) float32 over the inspected frame; only where asked for.
+        branch_maps: (h, w) float32 of each branch on its own grid over that frame; only where asked for.
     """
 
     mode: Mode | None
@@ -54,6 +57,8 @@ class Inspection:
     degraded_pass: bool
     error: CrosscheckError | None
     timings: Mapping[str, float]
+    map: NDArray[np.float32] | None = field(default=None, repr=False)
+    branch_maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def failed(cls, error: CrosscheckError, degraded: tuple[str, ...] = ()) -> Inspection:
