@@ -1,0 +1,125 @@
+"""Branch maps to one map and one score.
+
+Every branch is brought to one scale by its image scores on normals; what is joined is log-sum-exp, a soft
+maximum: no branch can veto another, as a product of distances does, and one that is absent simply drops out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.branches.base import Branch, Evidence, Needs, Reduce
+from inference.calibration import Scale
+from inference.errors import DepthUnusable, NoReading, NotFinite
+from inference.features.base import finite
+from inference.prepare import MODEL_SIDE
+
+Image = NDArray[np.float32]
+
+BLUR = 5.4
+"""Sigma in pixels of the model grid: maps from a grid of 28 have no detail below it."""
+TOP_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the branches say of one frame, before any calibration.
+
+    Attributes:
+        scores: image score of each branch: the highest of its tiles.
+        tiles: per tile, the map (256, 256) of each branch that saw it.
+    """
+
+    scores: Mapping[str, float]
+    tiles: Sequence[Mapping[str, Image]]
+
+
+def enlarge(raw: Image) -> Image:
+    """A branch's map on the model grid: bilinear, then blurred."""
+    if raw.shape != (MODEL_SIDE, MODEL_SIDE):
+        raw = np.asarray(cv2.resize(raw, (MODEL_SIDE, MODEL_SIDE), interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.GaussianBlur(raw, (0, 0), BLUR, borderType=cv2.BORDER_REFLECT_101), np.float32)
+
+
+def top_mean(image: Image, share: float = TOP_SHARE) -> float:
+    """Mean of the highest ``share`` of the values."""
+    count = max(1, round(share * image.size))
+    top = np.partition(image.ravel(), image.size - count)[-count:]
+    return float(top.mean(dtype=np.float64))
+
+
+def measure(tiles: Sequence[Evidence], branches: Sequence[Branch]) -> Measured:
+    """Score the tiles of one frame, each branch on the tiles whose sensors it needs.
+
+    Raises:
+        NoReading: a branch had no tile to look at.
+        NotFinite: a map holds NaN or infinity.
+    """
+    scores: dict[str, float] = {}
+    maps: list[dict[str, Image]] = []
+    for evidence in tiles:
+        seen: dict[str, Image] = {}
+        found: dict[str, float] = {}
+        depth_used = evidence.fine_tokens is not None
+        for branch in branches:
+            if Needs.DEPTH in branch.needs and not depth_used:
+                continue
+            if Needs.RGB in branch.needs and evidence.rgb_tokens is None:
+                continue
+            try:
+                raw = branch.score(evidence)
+            except DepthUnusable:
+                # A sensor that one branch cannot use is not half used: its other branches drop out as well.
+                for other in branches:
+                    if Needs.DEPTH in other.needs:
+                        seen.pop(other.name, None)
+                        found.pop(other.name, None)
+                depth_used = False
+                continue
+            if not finite(raw):
+                raise NotFinite(f"branch {branch.name}: its map holds values that are not finite")
+            seen[branch.name] = enlarge(raw)
+            found[branch.name] = (
+                float(raw.max()) if branch.reduce is Reduce.MAX else top_mean(seen[branch.name])
+            )
+        maps.append(seen)
+        for name, score in found.items():
+            scores[name] = max(score, scores.get(name, -math.inf))
+    missing = [branch.name for branch in branches if branch.name not in scores]
+    if missing:
+        raise NoReading(f"no tile could be scored by {', '.join(missing)}: too little of the frame was read")
+    return Measured(scores, maps)
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """log(sum(exp(v))), in the order given."""
+    highest = max(values)
+    return highest + math.log(sum(math.exp(value - highest) for value in values))
+
+
+def calibrated(scores: Mapping[str, float], scales: Mapping[str, Scale]) -> dict[str, float]:
+    """Each branch's image score in standard deviations of its normals."""
+    return {name: (score - scales[name].mean) / scales[name].deviation for name, score in scores.items()}
+
+
+def fuse_maps(maps: Mapping[str, Image], scales: Mapping[str, Scale], *, empty: float) -> Image:
+    """Log-sum-exp of the calibrated maps of one tile; ``empty`` where no branch saw it."""
+    out: Image | None = None
+    for name, one in maps.items():
+        scale = scales[name]
+        z = (one - np.float32(scale.mean)) * np.float32(1.0 / scale.deviation)
+        if out is None:
+            out = z
+            continue
+        # logaddexp of two: the larger plus a correction that never overflows.
+        gap = np.abs(out - z)
+        np.negative(gap, out=gap)
+        np.maximum(out, z, out=out)
+        out += np.log1p(np.exp(gap))
+    return np.full((MODEL_SIDE, MODEL_SIDE), empty, np.float32) if out is None else out
