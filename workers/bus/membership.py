@@ -1,7 +1,7 @@
 """A consumer group of the in-memory broker: who is a member, who holds what, what was committed.
 
-Partitions move as with Kafka's cooperative sticky assignor: members keep what they hold, only what must move is
-revoked, and a partition reaches its new owner only after the old one has let go of it or was removed.
+Partitions move as with Kafka's cooperative sticky assignor: members keep what they hold, only what must move
+is revoked, and a partition reaches its new owner only after the old one has let go of it or was removed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An in-memory broker that keeps the bus contract: partitions, groups, rebalances, redelivery, retention, outages.
+"""An in-memory broker that keeps the bus contract: partitions, groups, redelivery, retention, outages.
 
-It lives in the package because the demo and most tests run on it. Threads may share it. With `SystemClock` a poll
-waits for records; with any other clock it lets the clock pass instead, so that no test waits for real time.
+It lives in the package because the demo and most tests run on it. Threads may share it. With `SystemClock` a
+poll waits for records; with any other clock it lets the clock pass, so that no test waits for real time.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class MemoryProducer:
 
         if not self._bus.wait_until(fits, self._max_block):
             raise BusError(
-                f"{where}: {self.in_flight_bytes()} bytes are in flight and the limit of {self._max_in_flight}"
+                f"{where}: {self.in_flight_bytes()} bytes are in flight, the limit of {self._max_in_flight}"
                 f" did not clear within {self._max_block:g} s: the broker is slow or away"
             )
         with self._bus.changed:

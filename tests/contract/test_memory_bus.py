@@ -1,0 +1,38 @@
+"""The in-memory broker keeps the bus contract, with time set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.contract.suite import BusContract, Listener
+from workers.bus.base import Bus, Producer, TopicPartition, TopicSpec
+from workers.bus.memory import MemoryBus
+from workers.clock import ManualClock
+from workers.errors import BusError, OffsetGap
+
+
+class TestMemoryBus(BusContract):
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    def bus(self, clock: ManualClock) -> Iterator[MemoryBus]:
+        self.clock = clock
+        bus = MemoryBus(clock)
+        yield bus
+        bus.close()
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @contextmanager
+    def unacknowledged(self, bus: Bus) -> Iterator[Producer]:
+        assert isinstance(bus, MemoryBus)
+        producer = bus.producer(max_in_flight_bytes=1000, max_block=0.2)
+        bus.interrupt()
+        yield producer
+        bus.restore()
