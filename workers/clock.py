@@ -56,4 +56,5 @@ class ManualClock:
         """Move both clocks forward."""
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds}")
-        self._now += round(seconds * 1e9)
+        # At least one: a wait for the last fraction of a nanosecond must still end.
+        self._now += max(round(seconds * 1e9), 1 if seconds > 0 else 0)

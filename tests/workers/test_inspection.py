@@ -1,4 +1,4 @@
-"""The loop on the in-memory bus: every record answered once, committed after, whatever goes wrong around it."""
+"""The loop on the in-memory bus: every record answered once and committed after, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import fakeredis
+import numpy as np
 import pytest
 
 from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.frame import Frame
+from schemas.images import encode_colour
 from schemas.part import PartKey
+from schemas.payload import ColourEncoding
 from schemas.verdict import Decision, Mode, Verdict
 from schemas.wire import decode_verdict, encode
 from tests.workers.frames import START, frame
@@ -22,6 +25,7 @@ from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
 from workers.errors import DeadLetterFlood
 from workers.inspection import InspectionWorker
+from workers.models import UnknownProduct
 from workers.settings import Settings
 from workers.steps import deadletter
 from workers.store.verdicts import VerdictStore
@@ -161,7 +165,7 @@ def test_too_many_unreadable_records_in_a_row_stop_the_worker(line: Line) -> Non
     worker = line.worker(deadletter_run=3)
     for trigger in range(5):
         line.send(frame(trigger), value=b"broken")
-    with pytest.raises(DeadLetterFlood, match="inspection.deadletter"):
+    with pytest.raises(DeadLetterFlood, match=r"inspection\.deadletter"):
         line.turn(worker, lambda: False)
 
 
@@ -210,7 +214,7 @@ def test_a_sensor_frozen_before_a_worker_died_is_still_frozen_for_the_next_one(l
 
 def test_nothing_is_committed_while_redis_is_away_and_everything_after(line: Line) -> None:
     worker = line.worker()
-    line.turn(worker, lambda: False if worker.step() else True)
+    line.turn(worker, lambda: not worker.step())
     line.send(frame(1))
     original = line.store.decide_many
     calls = {"left": 3}
@@ -278,11 +282,6 @@ def test_a_batch_that_fails_is_split_until_the_bad_part_is_alone(line: Line) -> 
             raise RuntimeError("out of memory")
         return by_sensors(sample)
 
-    import numpy as np
-
-    from schemas.images import encode_colour
-    from schemas.payload import ColourEncoding
-
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[0, 0] = (255, 1, 0)
     worker = line.worker(StandInModel(answer), max_delay_ms=20)
@@ -307,11 +306,6 @@ def test_a_part_that_kills_its_worker_twice_is_not_tried_a_third_time_and_spares
         if sample.rgb.mean() > 250:
             raise Killed
         return by_sensors(sample)
-
-    import numpy as np
-
-    from schemas.images import encode_colour
-    from schemas.payload import ColourEncoding
 
     white = encode_colour(np.full((16, 16, 3), 255, np.uint8), ColourEncoding.PNG)
     for trigger in range(4):
@@ -350,20 +344,18 @@ def test_a_revoked_partition_is_left_to_its_next_owner_and_its_parts_are_answere
 
 
 def test_partitions_are_paused_at_the_bound_and_resumed_below_it(line: Line) -> None:
-    worker = line.worker(max_in_flight=8, max_batch=8, pair_wait_ms=60_000)
+    worker = line.worker(max_in_flight=8, max_batch=8, pair_wait_ms=2_000)
     for trigger in range(30):
         line.send(frame(trigger, with_depth=False, deadline_s=10_000))
     for _ in range(10):
         worker.step()
         line.clock.advance(0.001)
     assert len(worker._pairer) <= 16
-    line.clock.advance(61)
+    line.clock.advance(2)
     line.turn(worker, lambda: worker.answered == 30, turns=400)
 
 
 def test_an_unknown_product_is_an_error_that_names_it(line: Line) -> None:
-    from workers.models import UnknownProduct
-
     class NoModel:
         def of(self, product: str) -> Any:
             raise UnknownProduct(f"product {product!r}: no bundle")
