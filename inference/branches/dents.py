@@ -28,13 +28,18 @@ from inference.branches.dents_normals import (
     BINS,
     CLIP,
     LEAST_NOISE,
+    Bare,
     Normals,
+    highest,
     levels_by_coverage,
     levels_by_place,
     relief_of,
+    spikes,
 )
 from inference.contrast import SCALES, SIDES, Response, responses
 from inference.errors import BundleError, DepthUnusable, NotFinite
+from inference.plane import fill_holes
+from inference.register import Pose, Reference
 from inference.relief import GRID, settle
 
 Image = NDArray[np.float32]
@@ -79,12 +84,13 @@ class Dents:
             unit: counts per unit of height: the median spread of the normals.
             limit: heights are clipped to +- this, units.
             spike: how far a cell may leave its neighbours' median, units.
-            shape: (tiles, 128, 128) median relief of the normals in units, where parts lie still.
+            shape: (tiles, 128, 128) median relief of the normals in counts, where parts have a shape.
             noise: see :class:`Noise`.
         """
         self.unit, self.limit, self.spike = unit, limit, spike
         self.shape = shape
         self.noise = noise
+        self._references = [] if shape is None else [Reference(one) for one in shape]
         self._tables = [_fine_table(row) for row in noise.levels]
 
     @classmethod
@@ -104,30 +110,30 @@ class Dents:
             TeachError: fewer than three tiles have enough depth.
         """
         normals = Normals.of(evidence)
-        others: list[Image] | None = None
+        bare: Bare | None = None
         if mean_height is not False:
-            others = normals.shapes_of_others()
-            if not mean_height and not normals.lies_still(others):
-                others = None
-        shape = None if others is None else normals.shape()
+            bare = normals.bare()
+            if not mean_height and not normals.lies_still(bare):
+                bare = None
+        heights = normals.plain() if bare is None else bare.heights
         # Normals that rise far above the plane must not be cut flat: what is cut cannot show a dent.
-        limit = float(np.float32(max(CLIP, 1.5 * normals.highest(others))))
-        spike = float(np.float32(max(_SPIKE * normals.spikes(others, limit), LEAST_NOISE)))
-        found = [
-            responses(*settle(height, read, limit=limit, spike=spike))
-            for height, read in normals.less(others)
-        ]
+        limit = float(np.float32(max(CLIP, 1.5 * highest(heights))))
+        spike = float(np.float32(max(_SPIKE * spikes(heights, limit), LEAST_NOISE)))
+        found = [responses(*settle(height, read, limit=limit, spike=spike)) for height, read in heights]
+        places = () if bare is None else levels_by_place(found, normals.tiles, bare.poses)
         draft = Noise(
             levels=levels_by_coverage(found),
-            places=() if shape is None else levels_by_place(found, normals.tiles),
+            places=places,
             centre=np.zeros(SCALES, np.float32),
             spread=np.ones(SCALES, np.float32),
         )
-        branch = cls(unit=normals.unit, limit=limit, spike=spike, shape=shape, noise=draft)
+        unit, shape = (normals.unit, None) if bare is None else (bare.unit, bare.shape)
+        branch = cls(unit=unit, limit=limit, spike=spike, shape=shape, noise=draft)
+        poses = (None,) * len(found) if bare is None else bare.poses
         strongest = np.array(
             [
-                [_strongest(branch._ratio(k, one, tile), _TOP[k]) for k, one in enumerate(frame)]
-                for frame, tile in zip(found, normals.tiles, strict=True)
+                [_strongest(branch._ratio(k, one, tile, pose), _TOP[k]) for k, one in enumerate(frame)]
+                for frame, tile, pose in zip(found, normals.tiles, poses, strict=True)
             ]
         )
         own = strongest.std(axis=0, ddof=1)
@@ -146,14 +152,16 @@ class Dents:
             NotFinite: a reading marked valid, or the result, is not a number.
         """
         seen = relief_of(evidence)
-        height = seen.height / np.float32(self.unit)
+        pose, height = None, seen.height
         if self.shape is not None:
-            self._check_tile(evidence.tile, len(self.shape))
-            height -= self.shape[evidence.tile]
+            self._check_tile(evidence.tile)
+            pose = self._references[evidence.tile].align(fill_holes(height, seen.read))
+            height = pose.less(height, self.shape[evidence.tile])
+        height = height / np.float32(self.unit)
         settled, solid = settle(height, seen.read, limit=self.limit, spike=self.spike)
         best = np.full((GRID, GRID), _LOWEST, np.float32)
         for k, response in enumerate(responses(settled, solid)):
-            ratio = np.maximum(self._ratio(k, response, evidence.tile), np.float32(_LEAST_RATIO))
+            ratio = np.maximum(self._ratio(k, response, evidence.tile, pose), np.float32(_LEAST_RATIO))
             strength = np.asarray(cv2.log(ratio), dtype=np.float32)
             strength -= self.noise.centre[k]
             strength /= self.noise.spread[k]
@@ -214,12 +222,12 @@ class Dents:
         noise = Noise(levels=state["levels"], places=places, centre=state["centre"], spread=state["spread"])
         return cls(unit=unit, limit=limit, spike=spike, shape=state.get("shape"), noise=noise)
 
-    def _ratio(self, k: int, response: Response, tile: int) -> Image:
+    def _ratio(self, k: int, response: Response, tile: int, pose: Pose | None) -> Image:
         """|difference| in units of its normal noise there, less the more restless its neighbourhood."""
         index = cv2.convertScaleAbs(response.coverage, alpha=255)
         noise = cv2.LUT(index, self._tables[k])
-        if self.noise.places:
-            noise = np.maximum(noise, self.noise.places[tile][k])
+        if pose is not None:
+            noise = np.maximum(noise, pose.to_frame(self.noise.places[tile][k]))
         ratio = np.abs(response.difference)
         ratio /= noise
         capped = np.minimum(ratio, np.float32(_LOCAL_CAP))
@@ -227,9 +235,10 @@ class Dents:
         ratio /= np.sqrt(np.float32(0.3) + np.float32(0.875) * local)
         return np.asarray(ratio, dtype=np.float32)
 
-    def _check_tile(self, tile: int, tiles: int) -> None:
-        if not 0 <= tile < tiles:
-            raise DepthUnusable(f"dents: tile {tile} was not taught: the bundle holds tiles 0 to {tiles - 1}")
+    def _check_tile(self, tile: int) -> None:
+        if not 0 <= tile < len(self._references):
+            last = len(self._references) - 1
+            raise DepthUnusable(f"dents: tile {tile} was not taught: the bundle holds tiles 0 to {last}")
 
 
 def _fine_table(levels: Image) -> Image:

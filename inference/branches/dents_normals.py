@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,6 +14,7 @@ from inference.branches.base import Evidence
 from inference.contrast import SCALES, SIDES, SIGMAS, Response, responses
 from inference.errors import BadSample, DepthUnusable, TeachError
 from inference.plane import SIGMA_PER_MAD, fill_holes
+from inference.register import Pose, Reference
 from inference.relief import GRID, Relief, relief, roughness, settle
 
 Image = NDArray[np.float32]
@@ -29,8 +30,29 @@ _THIN = 400  # pixels; a bin of coverage with fewer takes the level between its 
 _QUANTISATION = 12**-0.5  # counts; rounding alone spreads heights that much
 _FOLDS = 5
 _STILL = 0.8  # contrast left after subtracting the other folds' median, as a share of that before
+_REGISTRATIONS = 3
 _MOST = 0.8  # share of the frames that must gain
 _FEWEST_STILL = 6  # frames a tile, fewer do not show whether parts lie still
+
+
+Settled = list[tuple[Image, NDArray[np.bool_]]]
+"""(height in units, read) of each tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """The normals less the shape that they share.
+
+    Attributes:
+        shape: (tiles, 128, 128) float32, median relief of the registered normals, counts. unit: counts per
+        unit: the median spread of what is left. heights: what is left of each tile, less the median of the
+        *other* folds, so that it looks like a new part. poses: how each tile lies against the shape.
+    """
+
+    shape: Image
+    unit: float
+    heights: Settled
+    poses: tuple[Pose, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +61,13 @@ class Normals:
 
     Attributes:
         unit: counts per unit of height: the median over tiles of the spread about the plane.
-        heights: (128, 128) float32 each, units.
-        reads: (128, 128) bool each.
+        reliefs: height over the plane, counts.
         tiles: index of the tile in its frame.
         folds: 0 to 4; tiles of one lot are in one fold.
     """
 
     unit: float
-    heights: tuple[Image, ...]
-    reads: tuple[NDArray[np.bool_], ...]
+    reliefs: tuple[Relief, ...]
     tiles: tuple[int, ...]
     folds: tuple[int, ...]
 
@@ -72,66 +92,82 @@ class Normals:
             raise TeachError(
                 f"dents: {len(seen)} of {len(evidence)} normal tiles have enough depth readings: 3 are needed"
             )
-        unit = float(np.float32(max(float(np.median([one.mad for one in seen])), _QUANTISATION)))
-        return cls(
-            unit=unit,
-            heights=tuple(one.height / np.float32(unit) for one in seen),
-            reads=tuple(one.read for one in seen),
-            tiles=tuple(one.tile for one in used),
-            folds=_folds(used),
-        )
+        unit = _positive(float(np.median([one.mad for one in seen])))
+        return cls(unit=unit, reliefs=tuple(seen), tiles=tuple(one.tile for one in used), folds=_folds(used))
 
-    def shape(self, without: int | None = None) -> Image:
-        """(tiles, 128, 128) median relief, holes filled; ``without`` leaves one fold out."""
+    def plain(self) -> Settled:
+        """The normals as they are."""
+        return [(one.height / np.float32(self.unit), one.read) for one in self.reliefs]
+
+    def bare(self) -> Bare:
+        """The normals registered to the shape that they share, less that shape."""
         count = max(self.tiles) + 1
+        filled = [fill_holes(one.height, one.read) for one in self.reliefs]
+        poses = [Pose()] * len(filled)
         shape = np.zeros((count, GRID, GRID), np.float32)
+        # The first median is blurred by the poses, the second by what the first left of them.
+        for _ in range(_REGISTRATIONS):
+            laid = self._laid(filled, poses)
+            for tile in range(count):
+                shape[tile] = _median_of(laid, [i for i, t in enumerate(self.tiles) if t == tile])
+            references = [Reference(one) for one in shape]
+            poses = [references[tile].align(one) for tile, one in zip(self.tiles, filled, strict=True)]
+        laid = self._laid(filled, poses)
         for tile in range(count):
-            chosen = [i for i, fold in enumerate(self.folds) if self.tiles[i] == tile and fold != without]
-            if chosen:
-                heights = np.stack([self.heights[i] for i in chosen])
-                shape[tile] = _masked_median(heights, np.stack([self.reads[i] for i in chosen]))
-        return shape
+            shape[tile] = _median_of(laid, [i for i, t in enumerate(self.tiles) if t == tile])
+        others: dict[tuple[int, int], Image] = {}
+        left = []
+        for i, key in enumerate(zip(self.tiles, self.folds, strict=True)):
+            if key not in others:
+                chosen = [j for j, t in enumerate(self.tiles) if t == key[0] and self.folds[j] != key[1]]
+                others[key] = _median_of(laid, chosen)
+            left.append(poses[i].less(self.reliefs[i].height, others[key]))
+        reads = [one.read for one in self.reliefs]
+        spreads = [float(np.median(np.abs(one[read]))) for one, read in zip(left, reads, strict=True)]
+        unit = _positive(SIGMA_PER_MAD * float(np.median(spreads)))
+        heights = [(one / np.float32(unit), read) for one, read in zip(left, reads, strict=True)]
+        return Bare(shape=shape, unit=unit, heights=heights, poses=tuple(poses))
 
-    def shapes_of_others(self) -> list[Image]:
-        """For each tile the median relief of the other folds: what it would meet had it not been taught."""
-        by_fold = {fold: self.shape(without=fold) for fold in sorted(set(self.folds))}
-        return [by_fold[fold][tile] for fold, tile in zip(self.folds, self.tiles, strict=True)]
+    def lies_still(self, bare: Bare) -> bool:
+        """Whether parts have a shape of their own that can be subtracted.
 
-    def less(self, shapes: Sequence[Image] | None) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
-        """(height, read) of each tile, less its shape where there is one."""
-        for i, (height, read) in enumerate(zip(self.heights, self.reads, strict=True)):
-            yield (height if shapes is None else height - shapes[i]), read
-
-    def highest(self, shapes: Sequence[Image] | None) -> float:
-        """How far all but the highest 0.5 % of the heights of nine in ten tiles stay within, units."""
-        each = [float(np.quantile(np.abs(height[read]), 0.995)) for height, read in self.less(shapes)]
-        return float(np.quantile(each, 0.9))
-
-    def spikes(self, shapes: Sequence[Image] | None, limit: float) -> float:
-        """Robust deviation of the heights from the median of their 5 x 5 cells, units."""
-        rough = [
-            roughness(*settle(height, read, limit=limit, spike=None))[::4]
-            for height, read in self.less(shapes)
-        ]
-        return SIGMA_PER_MAD * float(np.median(np.concatenate(rough)))
-
-    def lies_still(self, others: Sequence[Image]) -> bool:
-        """Whether parts lie still enough for their shape to be subtracted.
-
-        The rule: subtract from each tile the median relief of the *other* folds (lots), and compare its
-        mean absolute contrast before and after, averaged over the five scales. Yes where the median tile
-        keeps at most 80 % of it and at least 80 % of the tiles lose some, with at least two folds and six
-        frames. A moving web keeps all and gains the noise of the median; a part in a fixture keeps its
+        The rule: register each tile to the shape of all, subtract the median of the *other* folds (lots),
+        and compare its mean absolute contrast before and after, averaged over the five scales. Yes where
+        the median tile keeps at most 80 % of it and at least 80 % of the tiles lose some, with at least two
+        folds and six frames. A moving web keeps all and gains the noise of the median; a part keeps its
         noise only.
         """
         if len(set(self.folds)) < 2 or len(self.folds) < _FEWEST_STILL * len(set(self.tiles)):
             return False
         kept = []
-        for before, after in zip(self.less(None), self.less(others), strict=True):
-            plain, bare = (_contrast(*settle(*one, limit=CLIP, spike=None)) for one in (before, after))
-            kept.append(float(np.mean(bare / np.maximum(plain, LEAST_NOISE))))
+        for (before, read), (after, _) in zip(self.plain(), bare.heights, strict=True):
+            plain = self.unit * _contrast(*settle(before, read, limit=np.inf, spike=None))
+            left = bare.unit * _contrast(*settle(after, read, limit=np.inf, spike=None))
+            kept.append(float(np.mean(left / np.maximum(plain, 1e-6))))
         share = np.array(kept)
         return bool(np.median(share) <= _STILL and np.mean(share < 1) >= _MOST)
+
+    def _laid(self, filled: Sequence[Image], poses: Sequence[Pose]) -> list[tuple[Image, NDArray[np.bool_]]]:
+        """Each relief and what was read of it, laid over the reference."""
+        flat = np.zeros((GRID, GRID), np.float32)
+        laid = []
+        for pose, height, one in zip(poses, filled, self.reliefs, strict=True):
+            over = pose.to_reference(pose.less(height, flat))
+            read = pose.to_reference(one.read.astype(np.float32)) > 0.5
+            laid.append((over, np.asarray(read)))
+        return laid
+
+
+def highest(heights: Settled) -> float:
+    """How far all but the highest 0.5 % of the heights of nine in ten tiles stay within, units."""
+    each = [float(np.quantile(np.abs(height[read]), 0.995)) for height, read in heights]
+    return float(np.quantile(each, 0.9))
+
+
+def spikes(heights: Settled, limit: float) -> float:
+    """Robust deviation of the heights from the median of their 5 x 5 cells, units."""
+    rough = [roughness(*settle(height, read, limit=limit, spike=None))[::4] for height, read in heights]
+    return SIGMA_PER_MAD * float(np.median(np.concatenate(rough)))
 
 
 def relief_of(evidence: Evidence) -> Relief:
@@ -167,7 +203,7 @@ def levels_by_coverage(frames: Sequence[Sequence[Response]]) -> Image:
 
 
 def levels_by_place(
-    frames: Sequence[Sequence[Response]], tiles: Sequence[int]
+    frames: Sequence[Sequence[Response]], tiles: Sequence[int], poses: Sequence[Pose]
 ) -> tuple[tuple[Image, ...], ...]:
     """Per tile and scale (s, s) float32: rms of the difference at that place, smoothed over its own size.
 
@@ -175,14 +211,16 @@ def levels_by_place(
     """
     places = []
     for tile in range(max(tiles) + 1):
-        mine = [frame for frame, index in zip(frames, tiles, strict=True) if index == tile]
+        mine = [
+            (frame, pose) for frame, index, pose in zip(frames, tiles, poses, strict=True) if index == tile
+        ]
         scales = []
         for k in range(SCALES):
             side = SIDES[k]
             power, count = np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)
-            for frame in mine:
-                power += np.square(frame[k].difference)
-                count += frame[k].known
+            for frame, pose in mine:
+                power += pose.to_reference(np.square(frame[k].difference))
+                count += pose.to_reference(frame[k].known.astype(np.float32))
             sigma = SIGMAS[k] * side / GRID
             smooth = [
                 cv2.GaussianBlur(one, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for one in (power, count)
@@ -208,17 +246,24 @@ def _contrast(height: Image, solid: NDArray[np.bool_]) -> NDArray[np.float64]:
     )
 
 
-def _masked_median(heights: Image, reads: NDArray[np.bool_]) -> Image:
-    """(128, 128) median over the frames that read a cell, filled from around it where none did."""
+def _median_of(laid: Sequence[tuple[Image, NDArray[np.bool_]]], chosen: Sequence[int]) -> Image:
+    """(128, 128) median over the chosen frames that read a cell, filled from around it where none did."""
+    if not chosen:
+        return np.zeros((GRID, GRID), np.float32)
+    reads = np.stack([laid[i][1] for i in chosen])
+    heights = np.stack([laid[i][0] for i in chosen])
     ordered = np.sort(np.where(reads, heights, np.float32(np.inf)), axis=0)
     count = reads.sum(axis=0)
     lower = np.take_along_axis(ordered, np.maximum((count - 1) // 2, 0)[None], axis=0)[0]
-    upper = np.take_along_axis(ordered, np.minimum(count // 2, len(heights) - 1)[None], axis=0)[0]
+    upper = np.take_along_axis(ordered, np.minimum(count // 2, len(chosen) - 1)[None], axis=0)[0]
     some = count > 0
-    middle = np.where(
-        some, 0.5 * (np.where(some, lower, 0) + np.where(some & (count // 2 < count), upper, lower)), 0
-    )
-    return fill_holes(middle.astype(np.float32), some)
+    middle = np.zeros((GRID, GRID), np.float32)
+    middle[some] = (lower[some] + upper[some]) / 2
+    return fill_holes(middle, some)
+
+
+def _positive(unit: float) -> float:
+    return float(np.float32(max(unit, _QUANTISATION)))
 
 
 def _folds(evidence: Sequence[Evidence]) -> tuple[int, ...]:

@@ -1,0 +1,145 @@
+"""Where the part lies: its shift and turn against the median relief of the normals, found in every frame.
+
+Parts in a fixture, and all the more parts on a belt, never lie quite the same, and an edge that is off by
+half a cell looks like a deep dent. The pose is found by robust Gauss-Newton steps from coarse to fine
+(Lucas and Kanade 1981; weights of Cauchy's likelihood), together with the plane that remains between the
+two reliefs: which of its levels a part's robust plane settles on depends on the pose.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.relief import GRID
+
+Image = NDArray[np.float32]
+
+_LEVELS = ((32, 1.0, 5), (64, 0.7, 4), (128, 0.0, 3))  # side, sigma, steps
+_MOST_SHIFT = GRID / 6  # cells; further away it is not this part lying a little differently
+_MOST_TURN = math.radians(12)
+_DAMPING = 1e-3  # keeps a groove or a disk, which can slide or turn unseen, from wandering
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How one frame lies against the reference.
+
+    A place of the reference, counted in cells from the centre of the 128 x 128 grid, is found in the frame
+    turned by ``turn`` radians and then shifted by (dx, dy) cells. ``plane`` is (per column, per row, level)
+    of frame minus reference, at the frame's places counted from the centre, in the unit of the reliefs.
+    """
+
+    dx: float = 0.0
+    dy: float = 0.0
+    turn: float = 0.0
+    plane: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def to_frame(self, image: Image) -> Image:
+        """An image (s, s) over the reference, as it lies in the frame; the border goes on beyond its edge."""
+        return _warp(image, _matrix(self.dx, self.dy, self.turn, image.shape[0]), cv2.INTER_LINEAR)
+
+    def to_reference(self, image: Image) -> Image:
+        """An image (s, s) over the frame, as it lies over the reference."""
+        matrix = _matrix(self.dx, self.dy, self.turn, image.shape[0])
+        return _warp(image, matrix, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+    def less(self, height: Image, shape: Image) -> Image:
+        """``height`` of the frame less ``shape`` where it lies in it, and less the plane between the two."""
+        offset = (np.arange(GRID, dtype=np.float32) - (GRID - 1) / 2).astype(np.float32)
+        a, b, c = (np.float32(value) for value in self.plane)
+        return np.asarray(
+            height - self.to_frame(shape) - (a * offset[None, :] + (b * offset + c)[:, None]),
+            dtype=np.float32,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    image: Image
+    design: Image  # (6, n): what a step right, down, of turn, and each term of the plane changes
+
+
+class Reference:
+    """A relief that others are laid over; (128, 128) float32 without holes, any unit."""
+
+    def __init__(self, shape: Image) -> None:
+        self._levels = [_level(shape, side, sigma) for side, sigma, _ in _LEVELS]
+
+    def align(self, height: Image) -> Pose:
+        """The pose of a relief (128, 128) without holes; the identity's where no nearby pose fits."""
+        pose = np.zeros(3)  # dx and dy in cells of the 128 grid, radians
+        plane = np.zeros(3)
+        for level, (side, sigma, steps) in zip(self._levels, _LEVELS, strict=True):
+            image = _reduce(height, side, sigma)
+            cells = GRID / side
+            for _ in range(steps):
+                laid = _warp(
+                    image,
+                    _matrix(pose[0], pose[1], pose[2], side),
+                    cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                )
+                step, plane = _step(level, (laid - level.image).ravel(), plane)
+                pose -= step * (cells, cells, 1.0)
+                if max(abs(pose[0]), abs(pose[1])) > _MOST_SHIFT or abs(pose[2]) > _MOST_TURN:
+                    return Pose()
+        dx, dy, turn = (float(value) for value in pose)
+        # The plane was found at the reference's places: turn it and move its origin along with the part.
+        a = math.cos(turn) * plane[0] - math.sin(turn) * plane[1]
+        b = math.sin(turn) * plane[0] + math.cos(turn) * plane[1]
+        return Pose(dx, dy, turn, (float(a), float(b), float(plane[2] - a * dx - b * dy)))
+
+
+def _step(
+    level: _Level, difference: Image, plane: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The change of pose that explains the difference best, and the plane that is left beside it."""
+    rest = np.abs(difference - plane.astype(np.float32) @ level.design[3:])
+    scale = max(2 * 1.4826 * float(np.median(rest[::2])), 1e-6)
+    weights = (1 / (1 + np.square(rest / np.float32(scale)))).astype(np.float32)
+    weighted = level.design * weights
+    matrix = (weighted @ level.design.T).astype(np.float64)
+    matrix[np.diag_indices(6)] += _DAMPING * np.maximum(matrix.diagonal(), 1e-9) + 1e-9
+    right = (weighted @ difference).astype(np.float64)
+    found = np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
+    return found[:3], found[3:]
+
+
+def _level(shape: Image, side: int, sigma: float) -> _Level:
+    image = _reduce(shape, side, sigma)
+    gx = cv2.Sobel(image, cv2.CV_32F, 1, 0, scale=1 / 8)
+    gy = cv2.Sobel(image, cv2.CV_32F, 0, 1, scale=1 / 8)
+    cells = GRID / side
+    offset = np.arange(side, dtype=np.float32) - np.float32((side - 1) / 2)
+    x, y = np.meshgrid(offset, offset)
+    turn = gy * x - gx * y
+    design = np.stack([gx, gy, turn, x * cells, y * cells, np.ones_like(x)]).reshape(6, -1)
+    return _Level(image=image, design=np.ascontiguousarray(design, dtype=np.float32))
+
+
+def _reduce(image: Image, side: int, sigma: float) -> Image:
+    small = image if side == GRID else cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), sigma) if sigma else small, dtype=np.float32)
+
+
+def _matrix(dx: float, dy: float, turn: float, side: int) -> NDArray[np.float64]:
+    """(2, 3): pixels of the reference to pixels of the frame, on a grid of that side."""
+    centre = (side - 1) / 2
+    cos, sin = math.cos(turn), math.sin(turn)
+    return np.array(
+        [
+            [cos, -sin, centre - cos * centre + sin * centre + dx * side / GRID],
+            [sin, cos, centre - sin * centre - cos * centre + dy * side / GRID],
+        ]
+    )
+
+
+def _warp(image: Image, matrix: NDArray[np.float64], flags: int) -> Image:
+    size = (image.shape[1], image.shape[0])
+    return np.asarray(
+        cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
+    )
