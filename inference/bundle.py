@@ -147,7 +147,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BundleError(
-            f"{path}: cannot be read ({error.strerror or error}); give the folder NAME/VERSION that teach wrote"
+            f"{path}: cannot be read ({error.strerror or error}); give the folder NAME/VERSION of teach"
         ) from error
 
 

@@ -25,8 +25,9 @@ def whitener(covariance: torch.Tensor) -> torch.Tensor:
     """W (C, C) with W W^T = covariance^-1 / C: the norm of x W is the RMS of the whitened x."""
     lower = torch.linalg.cholesky(covariance)
     identity = torch.eye(covariance.shape[0], dtype=covariance.dtype)
-    inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
-    return (inverse.T / covariance.shape[0] ** 0.5).contiguous()
+    inverse: torch.Tensor = torch.linalg.solve_triangular(lower, identity, upper=False)
+    scaled: torch.Tensor = inverse.T / covariance.shape[0] ** 0.5
+    return scaled.contiguous()
 
 
 def moments(tiles: Iterable[torch.Tensor]) -> tuple[int, torch.Tensor, torch.Tensor]:

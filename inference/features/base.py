@@ -95,7 +95,8 @@ def profile() -> dict[str, object]:
         "name": PROFILE,
         "colour": f"efficientnet-lite0@{lite.INPUT}, strides 8 and 16, grid {lite.GRID}",
         "colour_weights_sha256": lite.weights_digest(),
-        "geometry": f"{geometry.CHANNELS} channels@{geometry.INPUT}, grids {geometry.FINE} and {geometry.COARSE}",
+        "geometry": f"{geometry.CHANNELS} channels@{geometry.INPUT}",
+        "geometry_grids": [geometry.FINE, geometry.COARSE],
     }
 
 

@@ -1,0 +1,315 @@
+"""The one door the workers use: samples in, evidence out, each frame by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.branches import branches_of
+from inference.branches.base import Branch
+from inference.bundle import Bundle, read_bundle
+from inference.calibration import Scale, Threshold
+from inference.errors import BundleError, InferenceError, NoReading, NotFinite
+from inference.features.base import Features, add, finite, profile, sub
+from inference.fusion import Measured, calibrated, fuse_maps, log_sum_exp, measure
+from inference.inspection import HeatmapArray, Inspection
+from inference.prepare import MODEL_SIDE, Preparation, Sensors
+from inference.sample import Sample
+from inference.tiles import place, stitch
+from schemas.errors import CrosscheckError
+from schemas.verdict import MAX_REGIONS, Mode, Region
+
+Image = NDArray[np.float32]
+
+HEATMAP_SIDE = 512
+"""Longest side of a heatmap; one tile gives 256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The evidence on one frame in full precision: what evaluation reads.
+
+    Attributes:
+        mode, score, threshold, coverage, degraded: as in Inspection.
+        branches: calibrated image score of each branch of the mode.
+        map: (h, w) float32 fused map over the whole frame, on the score's scale.
+        branch_maps: the calibrated map of each branch, likewise; empty unless asked for.
+        low: what the maps hold where nothing was inspected.
+    """
+
+    mode: Mode
+    score: float
+    threshold: float
+    coverage: float
+    degraded: tuple[str, ...]
+    branches: Mapping[str, float]
+    map: Image = field(repr=False)
+    branch_maps: Mapping[str, Image] = field(repr=False)
+    low: float = 0.0
+
+
+class Inspector:
+    """A bundle, ready to inspect. One thread owns it; its answers depend on one frame at a time.
+
+    Attributes:
+        product, version: the bundle's name and version.
+        bundle_id: "NAME/VERSION".
+        bundle_hash: sha256 (hex) of the manifest, which holds the digest of the tensors.
+        preparation: sizes, region of interest and tiles.
+        thresholds: of each mode that the product has.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+        """From a checked bundle; most callers want :meth:`load`.
+
+        Raises:
+            BundleError: it lacks a part, or was made for other features.
+        """
+        self._device = torch.device(device)
+        manifest = bundle.manifest
+        self.product, self.version, self.bundle_hash = bundle.name, bundle.version, bundle.digest
+        self.bundle_id = f"{bundle.name}/{bundle.version}"
+        where = str(bundle.path)
+        if manifest.get("features") != profile():
+            raise BundleError(
+                f"{where}: taught with other features or other network weights than are installed here: "
+                "teach the product again with this version"
+            )
+        self.preparation = Preparation.from_map(_table(manifest, "prepare", where))
+        self._features = Features.restore(sub(bundle.tensors, "features."), self._device)
+        self._branches: dict[str, Branch] = {}
+        for kind in branches_of(self.preparation.full_mode):
+            state = sub(bundle.tensors, f"{kind.name}.")
+            self._branches[kind.name] = kind.restore(state, self._device)
+        self._scales = {
+            name: _scale(_table(manifest, "calibration", where).get(name), name, where)
+            for name in self._branches
+        }
+        self.thresholds = {
+            mode: Threshold.from_map(_table(_table(manifest, "thresholds", where), mode.value, where))
+            for mode in self.modes
+        }
+        allowed = _table(manifest, "degraded_pass", where)
+        self._may_pass = {mode: mode is Mode.FUSED or allowed.get(mode.value) is True for mode in Mode}
+
+    @classmethod
+    def load(cls, bundle: Path, *, device: str = "cpu") -> Inspector:
+        """Read, check and ready a bundle folder DIR/NAME/VERSION.
+
+        Raises:
+            BundleError: missing, damaged, tampered with, or made for another version.
+        """
+        return cls(read_bundle(bundle), device=device)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes that this product can be inspected in, the full one first."""
+        full = self.preparation.full_mode
+        return (Mode.FUSED, Mode.RGB, Mode.DEPTH) if full is Mode.FUSED else (full,)
+
+    def warm(self) -> None:
+        """Inspect a made-up frame, so that the first real one finds kernels and caches ready."""
+        rng = np.random.default_rng(0)
+        rgb_size, depth_size = self.preparation.rgb_size, self.preparation.depth_size
+        rgb = None if rgb_size is None else rng.integers(0, 255, (*rgb_size, 3), np.uint8)
+        depth = None
+        if depth_size is not None:
+            depth = (30_000 + rng.integers(0, 200, depth_size)).astype(np.uint16)
+        self.inspect([Sample(rgb, depth)])
+
+    def inspect(self, batch: Sequence[Sample]) -> list[Inspection]:
+        """The evidence on each sample, in order; one bad sample never raises, it gets its error.
+
+        A frame's numbers are the same alone, in any batch and in any order: each is computed by itself, in
+        shapes that the bundle fixes.
+        """
+        return [self._inspect(sample) for sample in batch]
+
+    def _inspect(self, sample: Sample) -> Inspection:
+        timings: dict[str, float] = {}
+        try:
+            sensors, measured = self._measure(sample, None, timings)
+            start = perf_counter()
+            score, branches = self._score(measured)
+            threshold = self.thresholds[sensors.mode]
+            canvas = self._fused(measured)
+            heat = self._over_frame(canvas, sensors.mode, 0.0)
+            regions = self._regions(canvas, sensors.mode, threshold.value) if score > threshold.value else ()
+            heatmap = _heatmap(heat, threshold.value)
+            add(timings, "fuse", perf_counter() - start)
+        except CrosscheckError as error:
+            return Inspection.failed(error)
+        except (RuntimeError, ValueError, ArithmeticError, cv2.error) as error:
+            # A frame that trips a library must not take its neighbours along, and must never pass.
+            return Inspection.failed(InferenceError(f"inspection failed: {type(error).__name__}: {error}"))
+        return Inspection(
+            mode=sensors.mode,
+            score=score,
+            threshold=threshold.value,
+            coverage=sensors.coverage,
+            branches=branches,
+            regions=regions,
+            heatmap=heatmap,
+            degraded=sensors.degraded,
+            degraded_pass=self._may_pass[sensors.mode],
+            error=None,
+            timings=timings,
+        )
+
+    def study(self, sample: Sample, *, mode: Mode | None = None, branch_maps: bool = False) -> Study:
+        """The evidence on one sample in full precision, for evaluation.
+
+        Args:
+            sample: one frame.
+            mode: inspect as if only these sensors were there; None takes all that can be used.
+            branch_maps: whether to give each branch's map too.
+
+        Raises:
+            InferenceError: what Inspection.error would hold.
+        """
+        sensors, measured = self._measure(sample, mode, {})
+        score, branches = self._score(measured)
+        low = self._lowest(sensors.mode)
+        singles: dict[str, Image] = {}
+        for name in self._names(sensors.mode) if branch_maps else ():
+            scale = {name: self._scales[name]}
+            tiles = [
+                fuse_maps({name: maps[name]} if name in maps else {}, scale, empty=low)
+                for maps in measured.tiles
+            ]
+            canvas = stitch(tiles, self.preparation.layout)
+            singles[name] = self._over_frame(canvas, sensors.mode, low)
+        return Study(
+            mode=sensors.mode,
+            score=score,
+            threshold=self.thresholds[sensors.mode].value,
+            coverage=sensors.coverage,
+            degraded=sensors.degraded,
+            branches=branches,
+            map=self._over_frame(self._fused(measured), sensors.mode, low),
+            branch_maps=singles,
+            low=low,
+        )
+
+    def _measure(
+        self, sample: Sample, mode: Mode | None, timings: dict[str, float]
+    ) -> tuple[Sensors, Measured]:
+        """Sensors used and raw evidence. Raises InferenceError."""
+        if mode is not None:
+            sample = Sample(
+                None if mode is Mode.DEPTH else sample.rgb,
+                None if mode is Mode.RGB else sample.depth,
+                sample.depth_scale,
+            )
+        start = perf_counter()
+        sensors = self.preparation.sensors(sample)
+        add(timings, "prepare", perf_counter() - start)
+        try:
+            return sensors, self._measure_as(sample, sensors.mode, timings)
+        except NoReading:
+            # Depth was there and no plane goes through it: the frame is what its colour alone says.
+            if sensors.mode is not Mode.FUSED:
+                raise
+            degraded = (*sensors.degraded, "depth:invalid")
+            return Sensors(Mode.RGB, 1.0, degraded), self._measure_as(sample, Mode.RGB, timings)
+
+    def _measure_as(self, sample: Sample, mode: Mode, timings: dict[str, float]) -> Measured:
+        start = perf_counter()
+        tiles = self.preparation.tiles(sample, mode)
+        add(timings, "prepare", perf_counter() - start)
+        evidence = [self._features.evidence(tile, timings=timings) for tile in tiles]
+        start = perf_counter()
+        measured = measure(evidence, [self._branches[name] for name in self._names(mode)])
+        add(timings, "branches", perf_counter() - start)
+        return measured
+
+    def _names(self, mode: Mode) -> list[str]:
+        return [kind.name for kind in branches_of(mode)]
+
+    def _score(self, measured: Measured) -> tuple[float, dict[str, float]]:
+        branches = calibrated(measured.scores, self._scales)
+        score = log_sum_exp(list(branches.values()))
+        if not math.isfinite(score):
+            raise NotFinite(f"score {score} of branches {branches}: not a number to decide on")
+        return score, branches
+
+    def _fused(self, measured: Measured) -> Image:
+        """The fused map over the region of interest. Raises NotFinite."""
+        tiles = [fuse_maps(maps, self._scales, empty=0.0) for maps in measured.tiles]
+        canvas = stitch(tiles, self.preparation.layout)
+        if not finite(canvas):
+            raise NotFinite("the fused map holds values that are not finite")
+        return canvas
+
+    def _lowest(self, mode: Mode) -> float:
+        """A value below every map of the mode: distances are at least 0, so branches start at -mean / sd."""
+        names = self._names(mode)
+        return -10.0 - max(abs(self._scales[n].mean) / self._scales[n].deviation for n in names)
+
+    def _frame_size(self, mode: Mode) -> tuple[int, int]:
+        """(height, width) of the image that regions refer to."""
+        size = self.preparation.depth_size if mode is Mode.DEPTH else self.preparation.rgb_size
+        assert size is not None
+        return size
+
+    def _over_frame(self, canvas: Image, mode: Mode, outside: float) -> Image:
+        """A map of the region laid over the whole frame, at the frame's aspect."""
+        layout = self.preparation.layout
+        height, width = self._frame_size(mode)
+        side = MODEL_SIDE if layout.count == 1 else HEATMAP_SIDE
+        shrink = min(1.0, side / max(height, width))
+        size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        return place(canvas, layout, size, outside=outside)
+
+    def _regions(self, canvas: Image, mode: Mode, threshold: float) -> tuple[Region, ...]:
+        """Boxes of connected places above the threshold, the strongest first, in pixels of the frame."""
+        # The score is a mean over the strongest places of each branch: a frame above the threshold may have a
+        # map whose blurred peak stays below it, and must still say where.
+        level = min(threshold, 0.8 * float(canvas.max()))
+        mask = (canvas > level).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        height, width = self._frame_size(mode)
+        rows, columns = self.preparation.layout.roi.pixels(height, width)
+        scale_y = (rows.stop - rows.start) / canvas.shape[0]
+        scale_x = (columns.stop - columns.start) / canvas.shape[1]
+        peaks = np.full(count, -np.inf, np.float32)
+        np.maximum.at(peaks, labels[mask > 0], canvas[mask > 0])
+        out = []
+        for label in sorted(range(1, count), key=lambda one: -float(peaks[one]))[:MAX_REGIONS]:
+            x, y, w, h = (int(v) for v in stats[label, :4])
+            x0, y0 = columns.start + math.floor(x * scale_x), rows.start + math.floor(y * scale_y)
+            x1 = min(columns.start + math.ceil((x + w) * scale_x), width)
+            y1 = min(rows.start + math.ceil((y + h) * scale_y), height)
+            out.append(Region(x0, y0, max(1, x1 - x0), max(1, y1 - y0), float(peaks[label])))
+        return tuple(out)
+
+
+def _heatmap(values: Image, threshold: float) -> HeatmapArray:
+    """8 bits with the threshold at the middle: comparable between the frames of one mode."""
+    high = 2.0 * threshold if threshold > 0 else 1.0
+    scaled = np.clip(values * np.float32(255.0 / high), 0.0, 255.0)
+    return HeatmapArray(np.asarray(np.rint(scaled), np.uint8), 0.0, high)
+
+
+def _table(values: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    if not isinstance(found, Mapping):
+        raise BundleError(f"{where}: the manifest lacks {key!r}: teach the product again")
+    return found
+
+
+def _scale(raw: object, name: str, where: str) -> Scale:
+    if isinstance(raw, Mapping):
+        mean, deviation = raw.get("mean"), raw.get("deviation")
+        if isinstance(mean, int | float) and isinstance(deviation, int | float) and deviation > 0:
+            return Scale(float(mean), float(deviation))
+    raise BundleError(f"{where}: the manifest lacks the calibration of {name!r}: teach the product again")

