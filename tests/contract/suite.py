@@ -16,15 +16,18 @@ _names = itertools.count()
 
 
 class Listener:
-    """Keeps what it was told."""
+    """Keeps what it was told; pauses what ``holding`` is given, before any of its records is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, holding: Consumer | None = None) -> None:
+        self.holding = holding
         self.assigned: list[set[TopicPartition]] = []
         self.revoked: list[set[TopicPartition]] = []
         self.lost: list[set[TopicPartition]] = []
 
     def on_assigned(self, partitions: set[TopicPartition]) -> None:
         self.assigned.append(set(partitions))
+        if self.holding is not None:
+            self.holding.pause(partitions)
 
     def on_revoked(self, partitions: set[TopicPartition]) -> None:
         self.revoked.append(set(partitions))
@@ -99,16 +102,12 @@ class BusContract:
         producer.close()
 
     def joined(self, bus: Bus, topic: str, group: str, **settings: int) -> tuple[Consumer, Listener]:
-        """A consumer that already holds all partitions of a topic."""
-        listener = Listener()
+        """A consumer that holds all partitions of a topic, paused, so that nothing was read yet."""
         consumer = bus.consumer(group, max_poll_interval=self.max_poll_interval, **settings)
+        listener = Listener(holding=consumer)
         consumer.subscribe({topic}, listener)
-        deadline = time.monotonic() + self.patience
-        while len(consumer.assignment()) < 4:
-            assert time.monotonic() < deadline, f"not assigned in {self.patience} s"
-            # One paused poll at a time, so that no record is taken before the test asks for it.
-            consumer.pause(consumer.assignment())
-            assert consumer.poll(0.02) == [] or consumer.assignment()
+        assert self.poll_until(lambda: len(consumer.assignment()) == 4, consumer) == []
+        listener.holding = None
         return consumer, listener
 
     # Producing and reading.
@@ -271,9 +270,7 @@ class BusContract:
         two = Listener()
         second = bus.consumer(group)
         second.subscribe({topic}, two)
-        self.poll_until(
-            lambda: len(first.assignment()) == 2 and len(second.assignment()) == 2, first, second
-        )
+        self.poll_until(lambda: len(first.assignment()) == 2 and len(second.assignment()) == 2, first, second)
         assert first.assignment() | second.assignment() == everything
         assert first.assignment() & second.assignment() == set()
         # Cooperative: only what moves is revoked.
@@ -292,9 +289,7 @@ class BusContract:
         first.pause(first.assignment())
         second = bus.consumer(group)
         second.subscribe({topic})
-        self.poll_until(
-            lambda: len(first.assignment()) == 2 and len(second.assignment()) == 2, first, second
-        )
+        self.poll_until(lambda: len(first.assignment()) == 2 and len(second.assignment()) == 2, first, second)
         assert first.paused() == first.assignment()
         assert second.paused() == set()
         for place in first.assignment():

@@ -353,7 +353,8 @@ class MemoryBus:
             if ready():
                 return True
             remaining = deadline - self.clock.monotonic()
-            if remaining <= 0:
+            # Clocks count nanoseconds: less than one would never pass.
+            if remaining < 1e-9:
                 return False
             if not isinstance(self.clock, SystemClock):
                 self.clock.sleep(remaining)
