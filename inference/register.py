@@ -8,7 +8,6 @@ two reliefs: which of its levels a part's robust plane settles on depends on the
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -21,7 +20,7 @@ Image = NDArray[np.float32]
 
 _LEVELS = ((32, 1.0, 5), (64, 0.7, 4), (128, 0.0, 3))  # side, sigma, steps
 _MOST_SHIFT = GRID / 6  # cells; further away it is not this part lying a little differently
-_MOST_TURN = math.radians(12)
+_MOST_LINEAR = 0.25
 _DAMPING = 1e-3  # keeps a groove or a disk, which can slide or turn unseen, from wandering
 
 
@@ -29,23 +28,25 @@ _DAMPING = 1e-3  # keeps a groove or a disk, which can slide or turn unseen, fro
 class Pose:
     """How one frame lies against the reference.
 
-    A place of the reference, counted in cells from the centre of the 128 x 128 grid, is found in the frame
-    turned by ``turn`` radians and then shifted by (dx, dy) cells. ``plane`` is (per column, per row, level)
-    of frame minus reference, at the frame's places counted from the centre, in the unit of the reliefs.
+    A place x of the reference, (column, row) in cells from the centre of the 128 x 128 grid, is found in
+    the frame at ``linear`` x + ``shift``. ``plane`` is (per column, per row, level) of frame minus
+    reference, at the frame's places counted from the centre, in the unit of the reliefs.
+
+    The linear part is a turn of the part as seen on a grid that was perhaps stretched to a square: hence four
+    numbers, row by row, and not an angle.
     """
 
-    dx: float = 0.0
-    dy: float = 0.0
-    turn: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    linear: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
     plane: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def to_frame(self, image: Image) -> Image:
         """An image (s, s) over the reference, as it lies in the frame; the border goes on beyond its edge."""
-        return _warp(image, _matrix(self.dx, self.dy, self.turn, image.shape[0]), cv2.INTER_LINEAR)
+        return _warp(image, _matrix(self.shift, self.linear, image.shape[0]), cv2.INTER_LINEAR)
 
     def to_reference(self, image: Image) -> Image:
         """An image (s, s) over the frame, as it lies over the reference."""
-        matrix = _matrix(self.dx, self.dy, self.turn, image.shape[0])
+        matrix = _matrix(self.shift, self.linear, image.shape[0])
         return _warp(image, matrix, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
     def less(self, height: Image, shape: Image) -> Image:
@@ -61,7 +62,7 @@ class Pose:
 @dataclass(frozen=True, slots=True)
 class _Level:
     image: Image
-    design: Image  # (6, n): what a step right, down, of turn, and each term of the plane changes
+    design: Image  # (9, n): what each term of shift, of the linear part and of the plane changes
 
 
 class Reference:
@@ -72,41 +73,42 @@ class Reference:
 
     def align(self, height: Image) -> Pose:
         """The pose of a relief (128, 128) without holes; the identity's where no nearby pose fits."""
-        pose = np.zeros(3)  # dx and dy in cells of the 128 grid, radians
+        shift = np.zeros(2)  # cells of the 128 grid, whatever the level
+        linear = np.eye(2)
         plane = np.zeros(3)
         for level, (side, sigma, steps) in zip(self._levels, _LEVELS, strict=True):
             image = _reduce(height, side, sigma)
-            cells = GRID / side
             for _ in range(steps):
-                laid = _warp(
-                    image,
-                    _matrix(pose[0], pose[1], pose[2], side),
-                    cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                )
+                matrix = _matrix((shift[0], shift[1]), tuple(linear.ravel()), side)
+                laid = _warp(image, matrix, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
                 step, plane = _step(level, (laid - level.image).ravel(), plane)
-                pose -= step * (cells, cells, 1.0)
-                if max(abs(pose[0]), abs(pose[1])) > _MOST_SHIFT or abs(pose[2]) > _MOST_TURN:
+                shift = shift - step[:2] * (GRID / side)
+                linear = linear - step[2:6].reshape(2, 2)
+                if np.abs(shift).max() > _MOST_SHIFT or np.abs(linear - np.eye(2)).max() > _MOST_LINEAR:
                     return Pose()
-        dx, dy, turn = (float(value) for value in pose)
         # The plane was found at the reference's places: turn it and move its origin along with the part.
-        a = math.cos(turn) * plane[0] - math.sin(turn) * plane[1]
-        b = math.sin(turn) * plane[0] + math.cos(turn) * plane[1]
-        return Pose(dx, dy, turn, (float(a), float(b), float(plane[2] - a * dx - b * dy)))
+        slope = np.linalg.solve(linear.T, plane[:2])
+        level_there = float(plane[2] - slope @ shift)
+        return Pose(
+            shift=(float(shift[0]), float(shift[1])),
+            linear=(float(linear[0, 0]), float(linear[0, 1]), float(linear[1, 0]), float(linear[1, 1])),
+            plane=(float(slope[0]), float(slope[1]), level_there),
+        )
 
 
 def _step(
     level: _Level, difference: Image, plane: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The change of pose that explains the difference best, and the plane that is left beside it."""
-    rest = np.abs(difference - plane.astype(np.float32) @ level.design[3:])
+    rest = np.abs(difference - plane.astype(np.float32) @ level.design[6:])
     scale = max(2 * 1.4826 * float(np.median(rest[::2])), 1e-6)
     weights = (1 / (1 + np.square(rest / np.float32(scale)))).astype(np.float32)
     weighted = level.design * weights
     matrix = (weighted @ level.design.T).astype(np.float64)
-    matrix[np.diag_indices(6)] += _DAMPING * np.maximum(matrix.diagonal(), 1e-9) + 1e-9
+    matrix[np.diag_indices(9)] += _DAMPING * np.maximum(matrix.diagonal(), 1e-9) + 1e-9
     right = (weighted @ difference).astype(np.float64)
     found = np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
-    return found[:3], found[3:]
+    return found[:6], found[6:]
 
 
 def _level(shape: Image, side: int, sigma: float) -> _Level:
@@ -116,8 +118,8 @@ def _level(shape: Image, side: int, sigma: float) -> _Level:
     cells = GRID / side
     offset = np.arange(side, dtype=np.float32) - np.float32((side - 1) / 2)
     x, y = np.meshgrid(offset, offset)
-    turn = gy * x - gx * y
-    design = np.stack([gx, gy, turn, x * cells, y * cells, np.ones_like(x)]).reshape(6, -1)
+    pose = [gx, gy, gx * x, gx * y, gy * x, gy * y]
+    design = np.stack([*pose, x * cells, y * cells, np.ones_like(x)]).reshape(9, -1)
     return _Level(image=image, design=np.ascontiguousarray(design, dtype=np.float32))
 
 
@@ -126,15 +128,14 @@ def _reduce(image: Image, side: int, sigma: float) -> Image:
     return np.asarray(cv2.GaussianBlur(small, (0, 0), sigma) if sigma else small, dtype=np.float32)
 
 
-def _matrix(dx: float, dy: float, turn: float, side: int) -> NDArray[np.float64]:
+def _matrix(shift: tuple[float, float], linear: tuple[float, ...], side: int) -> NDArray[np.float64]:
     """(2, 3): pixels of the reference to pixels of the frame, on a grid of that side."""
     centre = (side - 1) / 2
-    cos, sin = math.cos(turn), math.sin(turn)
+    a, b, c, d = linear
+    x, y = (value * side / GRID for value in shift)
     return np.array(
-        [
-            [cos, -sin, centre - cos * centre + sin * centre + dx * side / GRID],
-            [sin, cos, centre - sin * centre - cos * centre + dy * side / GRID],
-        ]
+        [[a, b, centre - (a + b) * centre + x], [c, d, centre - (c + d) * centre + y]],
+        dtype=np.float64,
     )
 
 
