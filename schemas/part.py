@@ -30,13 +30,15 @@ class PartKey:
     trigger: int
 
     def __post_init__(self) -> None:
+        # What is refused is shown in part only: it may be sixteen megabytes of somebody's bytes.
         if not isinstance(self.station, str) or not _STATION.match(self.station):
             raise InvalidField(
-                f"station {self.station!r}: use 1 to 64 letters, digits, '.', '_' or '-', first a letter or digit"
+                f"station {_shown(self.station)}: use 1 to 64 letters, digits, '.', '_' or '-', "
+                "first a letter or digit"
             )
         for name, value in (("run", self.run), ("trigger", self.trigger)):
             if type(value) is not int or not 0 <= value <= _MAX:
-                raise InvalidField(f"part key {name} {value!r}: expected an integer from 0 to 2^63 - 1")
+                raise InvalidField(f"part key {name} {_shown(value)}: expected an integer from 0 to 2^63 - 1")
 
     def __str__(self) -> str:
         return f"{self.station}/{self.run}/{self.trigger}"
@@ -57,3 +59,9 @@ class PartKey:
         if match is None:
             raise InvalidField(f"part key {text[:120]!r}: expected STATION/RUN/TRIGGER")
         return cls(match[1], int(match[2]), int(match[3]))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return repr(value[:80])
+    return repr(value) if isinstance(value, int) else f"of type {type(value).__name__}"

@@ -21,7 +21,7 @@ class Decision(StrEnum):
     PASS = "PASS"
     REJECT = "REJECT"
     REVIEW = "REVIEW"
-    """Scored, but not to be trusted alone: degraded mode without permission, low coverage, uncertainty band."""
+    """Scored, not to be trusted alone: degraded mode without permission, low coverage, uncertainty band."""
     STALE = "STALE"
     """Its deadline was gone when it reached the worker."""
     ERROR = "ERROR"
@@ -126,7 +126,8 @@ class Verdict:
         for name, value in (("score", self.score), ("threshold", self.threshold)):
             check(value is None or math.isfinite(value), f"verdict {self.part}: {name} {value} is not finite")
         check(
-            0.0 <= self.coverage <= 1.0, f"verdict {self.part}: coverage {self.coverage} is not between 0 and 1"
+            0.0 <= self.coverage <= 1.0,
+            f"verdict {self.part}: coverage {self.coverage} is not between 0 and 1",
         )
         check(len(self.regions) <= MAX_REGIONS, f"verdict {self.part}: more than {MAX_REGIONS} regions")
         check(len(self.sources) <= MAX_SOURCES, f"verdict {self.part}: more than {MAX_SOURCES} sources")

@@ -1,0 +1,108 @@
+"""Hypothesis strategies for every message and image of the schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from schemas.command import Action, Command
+from schemas.fields import INT64_MAX
+from schemas.frame import Frame
+from schemas.heatmap import Heatmap, HeatmapEncoding
+from schemas.images import encode_colour, encode_depth, encode_map
+from schemas.part import PartKey
+from schemas.payload import ColourEncoding, DepthEncoding, ImagePayload
+from schemas.verdict import Decision, Mode, Region, Source, Verdict
+
+SIDES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
+colour_arrays = SIDES.flatmap(lambda hw: hnp.arrays(np.uint8, (*hw, 3)))
+depth_arrays = SIDES.flatmap(lambda hw: hnp.arrays(np.uint16, hw))
+map_arrays = SIDES.flatmap(lambda hw: hnp.arrays(np.uint8, hw))
+
+colour_payloads = st.builds(encode_colour, colour_arrays, st.sampled_from(ColourEncoding))
+depth_payloads = st.builds(encode_depth, depth_arrays, st.sampled_from(DepthEncoding))
+map_payloads = st.builds(encode_map, map_arrays, st.sampled_from(HeatmapEncoding))
+payloads: st.SearchStrategy[ImagePayload] = st.one_of(colour_payloads, depth_payloads, map_payloads)
+
+stations = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+times = st.integers(0, INT64_MAX)
+parts = st.builds(PartKey, stations, times, times)
+texts = st.text(min_size=1, max_size=40)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+tables = st.dictionaries(texts, numbers, max_size=8)
+maybe_text = st.none() | texts
+
+
+@st.composite
+def frames(draw: Any) -> Frame:
+    rgb, depth = draw(st.none() | colour_payloads), draw(st.none() | depth_payloads)
+    if rgb is None and depth is None:
+        rgb = draw(colour_payloads)
+    captured, deadline = sorted((draw(times), draw(times)))
+    return Frame(
+        part=draw(parts),
+        product=draw(texts),
+        captured_at=captured,
+        deadline=deadline,
+        rgb=rgb,
+        depth=depth,
+        depth_scale=draw(st.none() | st.floats(1e-9, 1.0)),
+        encoder=draw(st.none() | st.integers(-INT64_MAX, INT64_MAX)),
+        calibration=draw(maybe_text),
+        expects=draw(st.sampled_from([("rgb",), ("depth",), ("rgb", "depth"), ("depth", "rgb")])),
+    )
+
+
+@st.composite
+def verdicts(draw: Any) -> Verdict:
+    decision = draw(st.sampled_from(Decision))
+    score, threshold = draw(numbers), draw(numbers)
+    if decision is Decision.PASS:
+        score, threshold = min(score, threshold), max(score, threshold)
+    proven = decision is Decision.PASS or draw(st.booleans())
+    small = st.integers(0, 2**20)
+    return Verdict(
+        part=draw(parts),
+        product=draw(texts),
+        decision=decision,
+        captured_at=draw(times),
+        decided_at=draw(times),
+        deadline=draw(times),
+        worker=draw(texts),
+        mode=draw(st.sampled_from(Mode)) if proven else None,
+        score=score if proven else None,
+        threshold=threshold if proven else None,
+        degraded=tuple(draw(st.lists(texts, max_size=4))),
+        coverage=draw(st.floats(0.0, 1.0)),
+        branches=draw(tables),
+        regions=tuple(draw(st.lists(st.builds(Region, small, small, small, small, numbers), max_size=4))),
+        bundle=draw(texts) if proven else None,
+        bundle_hash=draw(texts) if proven else None,
+        sources=tuple(draw(st.lists(st.builds(Source, texts, times, times), max_size=4))),
+        attempt=draw(st.integers(1, 100)),
+        reason=draw(maybe_text),
+        timings=draw(tables),
+        heatmap_key=draw(maybe_text),
+    )
+
+
+@st.composite
+def heatmaps(draw: Any) -> Heatmap:
+    low, high = sorted((draw(numbers), draw(numbers)))
+    return Heatmap(
+        part=draw(parts), mode=draw(st.sampled_from(Mode)), image=draw(map_payloads), low=low, high=high
+    )
+
+
+commands = st.builds(
+    Command,
+    id=texts,
+    action=st.sampled_from(Action),
+    issued_at=times,
+    target=texts,
+    product=texts,
+    value=texts,
+)
