@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from inference import metrics
 from inference.datasets.base import Dataset, Item
 from inference.errors import DatasetError, InferenceError, NoReading, NotFinite
-from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.verdict import Mode
 
@@ -27,21 +26,53 @@ Progress = Callable[[str, int, int], None]
 ALL_MODES = (Mode.FUSED, Mode.RGB, Mode.DEPTH)
 
 
+class Finding(Protocol):
+    """The evidence on one frame in full precision, as the inspector's Study has it."""
+
+    @property
+    def mode(self) -> Mode:
+        """Which sensors the score rests on."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """On the scale of the mode."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """A score above it is a defect."""
+        ...
+
+    @property
+    def branches(self) -> Mapping[str, float]:
+        """Score of each branch."""
+        ...
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """(h, w), over the whole frame."""
+        ...
+
+    @property
+    def branch_maps(self) -> Mapping[str, NDArray[np.float32]]:
+        """(h, w) of each branch, where asked for."""
+        ...
+
+
 class Inspects(Protocol):
     """What ``evaluate`` needs of an Inspector."""
 
-    @property
-    def bundle_id(self) -> str:
-        """NAME/VERSION."""
-        ...
+    bundle_id: str
+    bundle_hash: str
 
     @property
-    def bundle_hash(self) -> str:
-        """sha256 of the manifest, hex."""
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes that the product can be inspected in."""
         ...
 
-    def inspect(self, batch: Sequence[Sample], *, maps: bool = False) -> list[Inspection]:
-        """One inspection a sample, in order; with ``maps``, the float maps too."""
+    def study(self, sample: Sample, *, mode: Mode | None = None, branch_maps: bool = False) -> Finding:
+        """The evidence on one sample, as if only the sensors of ``mode`` were there. Raises InferenceError."""
         ...
 
 
@@ -81,7 +112,7 @@ class Report:
     """What ``evaluate`` found.
 
     Attributes:
-        modes: by mode. branches: by branch name, over the frames of the first mode that runs the branch.
+        modes: by mode. branches: by branch name, over the frames of the fullest mode evaluated.
         kinds: by label of defect (against all good frames), then by mode.
         kind_branches: the same, then by branch.
         counts: test frames by label. groups: independent groups among them, which the intervals rest on.
@@ -152,14 +183,12 @@ def evaluate(
     modes: Sequence[Mode] = ALL_MODES,
     bootstrap: int = 1000,
     seed: int = 0,
-    batch: int = 8,
     progress: Progress | None = None,
 ) -> Report:
     """Inspect the test split in each mode and measure.
 
     Args:
         bootstrap: resamplings of whole groups behind each interval; 0 leaves the intervals out.
-        batch: frames inspected together.
 
     Raises:
         DatasetError: no test split, or not at least one good and one defective frame in it.
@@ -175,29 +204,25 @@ def evaluate(
         )
     columns: dict[Mode, _Column] = {mode: _Column() for mode in modes}
     branches: dict[str, _Column] = {}
-    branch_mode: dict[str, Mode] = {}
+    # Every branch that any mode has takes part in the fullest one.
+    fullest = next((mode for mode in ALL_MODES if mode in modes and mode in inspector.modes), None)
     masks: list[NDArray[np.bool_] | None] = []
-    for start in range(0, len(items), batch):
-        chunk = items[start : start + batch]
-        samples = [item.sample() for item in chunk]
-        masks += [_mask(item, sample) for item, sample in zip(chunk, samples, strict=True)]
+    for index, item in enumerate(items):
+        sample = item.sample()
+        masks.append(_mask(item, sample))
         for mode in modes:
-            views = [(start + i, _view(sample, mode)) for i, sample in enumerate(samples)]
-            known = [(index, view) for index, view in views if view is not None]
-            if not known:
+            answer = _study(inspector, sample, mode, item, branch_maps=mode is fullest)
+            if answer is None:
                 continue
-            answers = inspector.inspect([view for _, view in known], maps=True)
-            for (index, _), answer in zip(known, answers, strict=True):
-                if not _usable(answer, mode, items[index]):
-                    continue
-                _record(columns[mode], index, answer.score, answer.map, masks[index])
-                columns[mode].threshold = answer.threshold
+            _record(columns[mode], index, item, answer.score, answer.map)
+            columns[mode].threshold = answer.threshold
+            if mode is fullest:
                 for name, score in answer.branches.items():
-                    if branch_mode.setdefault(name, mode) is mode:
-                        column = branches.setdefault(name, _Column())
-                        _record(column, index, score, answer.branch_maps.get(name), None)
+                    _record(
+                        branches.setdefault(name, _Column()), index, item, score, answer.branch_maps[name]
+                    )
         if progress is not None:
-            progress("inspect", min(start + batch, len(items)), len(items))
+            progress("inspect", index + 1, len(items))
 
     truth = _Truth(defective, np.array([i.label for i in items]), np.array([i.group for i in items]), masks)
     total = len(columns) + len(branches)
@@ -240,15 +265,6 @@ def evaluate(
     )
 
 
-def _view(sample: Sample, mode: Mode) -> Sample | None:
-    """What the inspector sees in a mode; None where the frame does not have it."""
-    if mode is Mode.RGB:
-        return None if sample.rgb is None else Sample(sample.rgb, None, None)
-    if mode is Mode.DEPTH:
-        return None if sample.depth is None else Sample(None, sample.depth, sample.depth_scale)
-    return None if sample.rgb is None or sample.depth is None else sample
-
-
 def _mask(item: Item, sample: Sample) -> NDArray[np.bool_] | None:
     """The truth in pixels; None for a defect that nobody outlined, which pixel metrics leave out."""
     size = sample.rgb_size or sample.depth_size
@@ -262,30 +278,28 @@ def _mask(item: Item, sample: Sample) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _usable(answer: Inspection, mode: Mode, item: Item) -> bool:
-    if answer.error is not None:
-        if isinstance(answer.error, NoReading):
-            return False
-        raise type(answer.error)(f"{item.split}/{item.label}/{item.name} in {mode}: {answer.error}")
-    # A frame whose other sensor gave nothing is scored on that mode's own scale: the two do not mix.
-    return answer.mode is mode
+def _study(
+    inspector: Inspects, sample: Sample, mode: Mode, item: Item, *, branch_maps: bool
+) -> Finding | None:
+    """The finding in a mode; None where the frame or the product does not have that mode."""
+    needs = {Mode.FUSED: ("rgb", "depth"), Mode.RGB: ("rgb",), Mode.DEPTH: ("depth",)}[mode]
+    if mode not in inspector.modes or any(getattr(sample, name) is None for name in needs):
+        return None
+    try:
+        answer = inspector.study(sample, mode=mode, branch_maps=branch_maps)
+    except NoReading:
+        return None
+    except InferenceError as error:
+        raise type(error)(f"{item.split}/{item.label}/{item.name} in {mode}: {error}") from error
+    # A frame whose other sensor gave nothing usable is scored on that mode's own scale: the two do not mix.
+    return answer if answer.mode is mode else None
 
 
-def _record(
-    column: _Column,
-    index: int,
-    score: float | None,
-    values: NDArray[np.float32] | None,
-    mask: NDArray[np.bool_] | None,
-) -> None:
-    if score is None or not np.isfinite(score):
-        raise NotFinite(f"test frame {index}: score {score}")
+def _record(column: _Column, index: int, item: Item, score: float, values: NDArray[np.float32]) -> None:
+    if not np.isfinite(score) or not np.isfinite(values).all():
+        raise NotFinite(f"{item.split}/{item.label}/{item.name}: score {score}, or a value of its map")
     column.scores[index] = score
-    if values is not None:
-        # Branch maps stay on their small grid until they are measured: there are many of them.
-        column.maps[index] = values if mask is None else _fit(values, mask.shape)
-    elif mask is not None:
-        raise InferenceError(f"test frame {index}: the inspector gave no float map")
+    column.maps[index] = values
 
 
 def _fit(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The folder layout: what it reads, how it groups, and what it says of a folder that is not as it should be."""
+"""The folder layout: what it reads, how it groups, and what it says of a folder that is not right."""
 
 from __future__ import annotations
 
@@ -111,6 +111,11 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-300])
 
 
+def empty(folder: Path) -> None:
+    for kind in ("rgb", "depth"):
+        shutil.rmtree(folder / "train/good" / kind)
+
+
 Mistake = Callable[[Path], object]
 
 MISTAKES: list[tuple[str, Mistake, str, list[str]]] = [
@@ -119,7 +124,7 @@ MISTAKES: list[tuple[str, Mistake, str, list[str]]] = [
     ("no test", lambda f: shutil.rmtree(f / "test"), "test", ["test", "missing"]),
     (
         "empty split",
-        lambda f: [shutil.rmtree(f / "train/good" / k) for k in ("rgb", "depth")],
+        empty,
         "train",
         ["train", "empty"],
     ),
