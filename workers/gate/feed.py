@@ -72,7 +72,10 @@ def _is_pass(verdict: bytes, part: PartKey) -> bool:
 
 
 class VerdictFeed:
-    """Verdicts by part, at most ``capacity`` of them; an evicted one is found again by its key.
+    """Verdicts by part.
+
+    Those of parts on their way are all held; the belt bounds them. Of those whose part has not been seen yet,
+    at most ``capacity`` are; an evicted one is found again by its part's key.
 
     Args:
         decided: whether a part has its gate decision already: such verdicts need not be kept.
@@ -102,7 +105,8 @@ class VerdictFeed:
         self._check_before = round(check_before_s * 1e9)
         self._retry = retry_s
         self._lock = threading.Lock()
-        self._held: OrderedDict[PartKey, Held] = OrderedDict()
+        self._held: dict[PartKey, Held] = {}
+        self._unclaimed: OrderedDict[PartKey, Held] = OrderedDict()
         self._waiting: dict[PartKey, Arrival] = {}
         self._checked: set[PartKey] = set()
         self._missing: deque[Verdict] = deque()
@@ -125,15 +129,22 @@ class VerdictFeed:
         with self._lock:
             return self._held.get(part)
 
+    def _find(self, part: PartKey) -> Held | None:
+        return self._held.get(part) or self._unclaimed.get(part)
+
     def expect(self, arrival: Arrival) -> None:
         """This part is on its way: look after its verdict."""
         with self._lock:
             self._waiting[arrival.part] = arrival
+            known = self._unclaimed.pop(arrival.part, None)
+            if known is not None:
+                self._held[arrival.part] = known
 
     def settled(self, part: PartKey, *, missing: Verdict | None = None) -> None:
         """The part is decided; ``missing`` is to be written to the store where nothing stands there yet."""
         with self._lock:
             self._held.pop(part, None)
+            self._unclaimed.pop(part, None)
             self._waiting.pop(part, None)
             self._checked.discard(part)
             if missing is None:
@@ -224,7 +235,7 @@ class VerdictFeed:
             _log.error(events.VERDICT_CONFLICT, station=self._station, part=str(part), stated=stated.value)
             verdict = b""
         with self._lock:
-            before = self._held.get(part)
+            before = self._find(part)
             if before is not None and before.verdict == verdict:
                 return
             if before is not None:
@@ -232,9 +243,12 @@ class VerdictFeed:
                 _log.error(events.VERDICT_CONFLICT, station=self._station, part=str(part))
                 if _is_pass(verdict, part):
                     return
-            self._held[part] = Held(verdict, now)
-            if len(self._held) > self._capacity:
-                self._held.popitem(last=False)
+            if part in self._waiting:
+                self._held[part] = Held(verdict, now)
+                return
+            self._unclaimed[part] = Held(verdict, now)
+            if len(self._unclaimed) > self._capacity:
+                self._unclaimed.popitem(last=False)
 
     def _came_late(self, part: PartKey, verdict: bytes) -> None:
         with self._lock:

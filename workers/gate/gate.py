@@ -62,7 +62,7 @@ class Gate:
         early: decide as soon as the verdict is there (see the module).
         alarm: called with an event name and facts; default is an error in the log.
         on_decision: called after each decision with its final outcome. It must not raise.
-        capacity: verdicts held at most for parts that have not come yet.
+        capacity: verdicts held at most for parts not seen yet, and MISSING verdicts waiting for the store.
         check_before_s, retry_s: see ``VerdictFeed``.
     """
 

@@ -1,0 +1,106 @@
+"""A gate with everything it needs, on a clock set by hand and a Redis in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import fakeredis
+
+from schemas.part import PartKey
+from schemas.verdict import Decision, Mode, Verdict
+from workers.clock import ManualClock
+from workers.gate import Gate, Journal, RecordingActuator, SimulatedPartSource
+from workers.gate.actuators import Actuator
+from workers.store.verdicts import VerdictStore
+
+STATION = "s1"
+RUN = 1_700_000_000_000_000_000
+TRAVEL_S = 1.0
+HOLD_S = 0.05
+
+
+def key(trigger: int, run: int = RUN) -> PartKey:
+    return PartKey(STATION, run, trigger)
+
+
+def verdict(part: PartKey, decision: Decision = Decision.PASS, *, score: float = 0.5) -> Verdict:
+    return Verdict(
+        part=part,
+        product="cap",
+        decision=decision,
+        captured_at=RUN,
+        decided_at=RUN + 1,
+        deadline=RUN + 10**12,
+        worker="w1",
+        mode=Mode.FUSED,
+        score=score if decision is not Decision.REJECT else 2.0,
+        threshold=1.0,
+        coverage=1.0,
+        bundle="cap/1",
+        bundle_hash="ab" * 32,
+    )
+
+
+class GateLine:
+    """One line: parts are triggered, verdicts are decided, time passes, the gate is stopped and started."""
+
+    def __init__(self, folder: Path, *, actuator: Actuator | None = None) -> None:
+        self.clock = ManualClock(RUN)
+        self.server = fakeredis.FakeServer()
+        self.store = VerdictStore(fakeredis.FakeRedis(server=self.server))
+        self.source = SimulatedPartSource(travel_s=TRAVEL_S)
+        self.recorder = RecordingActuator()
+        self.actuator: Actuator = self.recorder if actuator is None else actuator
+        self.path = folder / "gate.journal"
+        self.alarms: list[str] = []
+        self.triggers = 0
+        self.options: dict[str, bool] = {}
+        self.journal = Journal(self.path, sync=False)
+        self.gate = self._gate()
+
+    def _gate(self) -> Gate:
+        return Gate(
+            self.store,
+            self.source,
+            self.actuator,
+            self.journal,
+            station=STATION,
+            clock=self.clock,
+            product="cap",
+            hold_s=HOLD_S,
+            early=self.options.get("early", False),
+            alarm=self._alarm,
+        )
+
+    def _alarm(self, name: str, facts: Mapping[str, object]) -> None:
+        assert facts["station"] == STATION
+        self.alarms.append(name)
+
+    def __enter__(self) -> GateLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
+
+    def restart(self, change: Callable[[], None] | None = None, **options: bool) -> Gate:
+        """The gate's process ends without a word, and another one starts on the same journal."""
+        self.journal.close()
+        if change is not None:
+            change()
+        self.options.update(options)
+        self.journal = Journal(self.path, sync=False)
+        self.gate = self._gate()
+        return self.gate
+
+    def trigger(self) -> PartKey:
+        part = key(self.triggers)
+        self.triggers += 1
+        self.source.trigger(part, self.clock.now())
+        return part
+
+    def pass_time(self, seconds: float, step_s: float = 0.01) -> None:
+        """Let time go by with the gate running."""
+        for _ in range(round(seconds / step_s)):
+            self.clock.advance(step_s)
+            self.gate.step()
