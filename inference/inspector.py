@@ -282,7 +282,8 @@ class Inspector:
         scale_y = (rows.stop - rows.start) / canvas.shape[0]
         scale_x = (columns.stop - columns.start) / canvas.shape[1]
         peaks = np.full(count, -np.inf, np.float32)
-        np.maximum.at(peaks, labels[mask > 0], canvas[mask > 0])
+        above = mask > 0
+        np.maximum.at(peaks, np.asarray(labels[above], np.intp), canvas[above])
         out = []
         for label in sorted(range(1, count), key=lambda one: -float(peaks[one]))[:MAX_REGIONS]:
             x, y, w, h = (int(v) for v in stats[label, :4])

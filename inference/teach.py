@@ -2,8 +2,8 @@
 
 What is calibrated was never fitted on: validation frames are scored by the branches of all teaching frames,
 teaching frames by those of the other folds. Folds follow groups, since frames of one lot or recording
-resemble each other more than they resemble the next part. The standards of the features are fitted once, on all
-teaching frames: they hold a few numbers per channel.
+resemble each other more than they resemble the next part. The standards of the features are fitted once, on
+all teaching frames: they hold a few numbers per channel.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -39,6 +40,7 @@ from schemas.verdict import Mode
 
 Progress = Callable[[str, int, int], None]
 Image = NDArray[np.float32]
+Pixel = TypeVar("Pixel", np.uint8, np.uint16)
 
 MIN_TRAIN = 8
 _ROI_FRAMES = 48
@@ -306,12 +308,12 @@ def _words(size: tuple[int, int] | None) -> str:
     return "missing" if size is None else f"{size[1]} x {size[0]} pixels"
 
 
-def _smaller(image: NDArray[np.generic], how: int) -> NDArray[np.generic]:
+def _smaller(image: NDArray[Pixel], how: int) -> NDArray[Pixel]:
     scale = _ROI_SIDE / max(image.shape[:2])
     if scale >= 1:
         return image
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=how))
+    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=image.dtype)
 
 
 def _read(

@@ -77,7 +77,7 @@ def window(mask: Image, radius: int) -> Window:
     """The windows of a mask (H, W) of zeros and ones."""
     x, y = _coordinates((mask.shape[0], mask.shape[1]))
     count = _box(mask, radius)
-    share = _ONE / np.maximum(count, _ONE)
+    share: Image = np.divide(_ONE, np.maximum(count, _ONE), dtype=np.float32)
     mean_x, mean_y = _box(mask * x, radius) * share, _box(mask * y, radius) * share
     xx = _box(mask * x * x, radius) * share - mean_x * mean_x
     yy = _box(mask * y * y, radius) * share - mean_y * mean_y
@@ -88,8 +88,8 @@ def window(mask: Image, radius: int) -> Window:
     empty = count < 6.0
     return Window(
         count,
-        mean_x - x * (count > 0),
-        mean_y - y * (count > 0),
+        np.where(count > 0, mean_x - x, np.float32(0)),
+        np.where(count > 0, mean_y - y, np.float32(0)),
         xx,
         xy,
         yy,
@@ -120,7 +120,7 @@ def local_planes(height: Image, mask: Image | None, radius: int) -> tuple[Image,
     x, y = _coordinates(shape)
     w = _full_window(shape, radius) if mask is None else window(mask, radius)
     z = height if mask is None else height * mask
-    share = _ONE / np.maximum(w.count, _ONE)
+    share: Image = np.divide(_ONE, np.maximum(w.count, _ONE), dtype=np.float32)
     mean_z = _box(z, radius) * share
     # The window's mean position in image coordinates: Window keeps it relative to the pixel.
     xz = _box(z * x, radius) * share - (w.mean_x + x) * mean_z
@@ -233,7 +233,7 @@ def block_mean(channels: Image, block: int) -> Image:
 def _neighbours(grid: int) -> Image:
     side = np.full(grid, 3, np.float32)
     side[[0, -1]] = 2
-    return 1.0 / np.outer(side, side)
+    return np.asarray(np.divide(_ONE, np.outer(side, side)), np.float32)
 
 
 def smooth(channels: Image) -> Image:
