@@ -28,7 +28,8 @@ class DepthEncoding(StrEnum):
     PNG16 = "png16"
     RAW16 = "raw16"
     DELTA16 = "delta16"
-    """Differences along each row, zigzag, low and high byte planes, zstd."""
+    """Differences along each row modulo 2^16 (the first against 0), zigzag; all low bytes, then all high
+    bytes, each column by column from the left; one zstd frame that states its content size."""
 
 
 def digest(data: bytes) -> int:
