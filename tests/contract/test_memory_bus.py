@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.contract.suite import BusContract, Listener
-from workers.bus.base import Bus, Producer, TopicPartition, TopicSpec
+from tests.contract.suite import BusContract
+from workers.bus.base import Bus, Producer
 from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
-from workers.errors import BusError, OffsetGap
 
 
 class TestMemoryBus(BusContract):

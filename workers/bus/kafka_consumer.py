@@ -1,0 +1,276 @@
+"""The consumer on Kafka: manual commits, cooperative rebalances, gaps raised instead of jumped over."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import kafka.errors as kafka_errors
+from kafka import ConsumerRebalanceListener, KafkaConsumer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaTopicPartition
+
+from workers.bus.base import AssignmentListener, Record, TopicPartition
+from workers.errors import BusError, OffsetGap
+
+# How long questions to the broker may take, milliseconds.
+_ASK_MS = 5000
+
+
+class KafkaBusConsumer:
+    """Reads from Kafka; see `workers.bus.base.Consumer`. One thread owns it."""
+
+    def __init__(self, client: Any, bootstrap: str, *, group: str | None, start: str) -> None:
+        self._client = client
+        self._bootstrap = bootstrap
+        self._group = group
+        self._start = start
+        self._listener: _Listener | None = None
+        self._waiting: list[Record] = []
+        self._closed = False
+
+    @classmethod
+    def connect(
+        cls,
+        common: dict[str, Any],
+        bootstrap: str,
+        *,
+        group: str | None,
+        start: str,
+        max_poll_records: int,
+        session_timeout: float,
+        max_poll_interval: float,
+        fetch_bytes: int,
+    ) -> KafkaBusConsumer:
+        """A consumer with every setting stated."""
+        settings = common | {
+            "group_id": group,
+            "enable_auto_commit": False,
+            # No jump over a gap: a partition without a commit is sought by this class.
+            "auto_offset_reset": "none",
+            "max_poll_records": max_poll_records,
+            "max_poll_interval_ms": round(max_poll_interval * 1000),
+            "session_timeout_ms": round(session_timeout * 1000),
+            "heartbeat_interval_ms": round(session_timeout * 1000 / 3),
+            "partition_assignment_strategy": [CooperativeStickyAssignor],
+            "max_partition_fetch_bytes": fetch_bytes,
+            "fetch_max_bytes": fetch_bytes,
+            "fetch_min_bytes": 1,
+            "fetch_max_wait_ms": 100,
+            "check_crcs": True,
+            "isolation_level": "read_uncommitted",
+            "allow_auto_create_topics": False,
+        }
+        with _ours(bootstrap):
+            return cls(KafkaConsumer(**settings), bootstrap, group=group, start=start)
+
+    def subscribe(self, topics: AbstractSet[str], listener: AssignmentListener | None = None) -> None:
+        """Join the group; partitions come and go inside ``poll``."""
+        if self._group is None:
+            raise ValueError("a consumer without a group reads by assign()")
+        self._listener = _Listener(listener)
+        self._client.subscribe(sorted(topics), listener=self._listener)
+
+    def assign(self, partitions: AbstractSet[TopicPartition]) -> None:
+        """Read exactly these partitions."""
+        if self._listener is not None:
+            raise ValueError("this consumer has subscribed: the group assigns its partitions")
+        self._client.assign([_theirs(partition) for partition in partitions])
+
+    def poll(self, timeout: float) -> list[Record]:
+        """At most ``max_poll_records`` records, waiting up to ``timeout`` seconds for the first."""
+        if self._closed:
+            raise BusError("the consumer is closed")
+        if self._waiting:
+            found, self._waiting = self._waiting, []
+            return [record for record in found if _theirs(record.source) in self._client.assignment()]
+        deadline = time.monotonic() + timeout
+        while True:
+            remaining = max(0.0, deadline - time.monotonic())
+            found = []
+            with _ours(self._bootstrap):
+                try:
+                    for batch in self._client.poll(timeout_ms=remaining * 1000).values():
+                        found.extend(map(_record, batch))
+                except kafka_errors.NoOffsetForPartitionError as error:
+                    self._begin(error.args[0])
+                except kafka_errors.OffsetOutOfRangeError as error:
+                    self._raise_gap(error.args[0])
+                except kafka_errors.LogTruncationError as error:
+                    wanted = {
+                        place: self._client.position(place, timeout_ms=_ASK_MS)
+                        for place in error.divergent_offsets
+                    }
+                    self._raise_gap(wanted)
+            if self._listener is not None and self._listener.failure is not None:
+                # The client would only log it. The records stay for the next poll.
+                failure, self._listener.failure = self._listener.failure, None
+                self._waiting = found
+                raise failure
+            if found or time.monotonic() >= deadline:
+                return found
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Store the next offset to read of each partition, and wait for the answer."""
+        if self._group is None:
+            raise BusError("a consumer without a group has nothing to commit for")
+        if not offsets:
+            return
+        entries = {_theirs(p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
+        try:
+            self._client.commit(entries, timeout_ms=_ASK_MS)
+        except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError) as error:
+            raise BusError(
+                f"commit refused for group {self._group}: this member was removed or the group is"
+                f" rebalancing, its partitions may be with others ({type(error).__name__})"
+            ) from None
+        except kafka_errors.KafkaError as error:
+            raise BusError(f"commit for group {self._group} at {self._bootstrap}: {error}") from None
+
+    def committed(self, partition: TopicPartition) -> int | None:
+        """The group's committed offset, or None."""
+        with _ours(self._bootstrap):
+            found = self._client.committed(_theirs(partition), timeout_ms=_ASK_MS)
+        return None if found is None else int(found)
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset of the next record to read, or None."""
+        # Read from the client's state: its own position() would ask the broker, and may raise or wait.
+        state = self._client._subscription.assignment.get(_theirs(partition))
+        if state is None or state.position is None:
+            return None
+        return int(state.position.offset)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from ``offset``."""
+        try:
+            self._client.seek(_theirs(partition), offset)
+        except ValueError:
+            raise BusError(f"{partition} is not assigned to this consumer") from None
+
+    def pause(self, partitions: AbstractSet[TopicPartition]) -> None:
+        """Return nothing from these partitions."""
+        self._client.pause(*(_theirs(partition) for partition in self.assignment() & partitions))
+
+    def resume(self, partitions: AbstractSet[TopicPartition]) -> None:
+        """Return records of these partitions again."""
+        self._client.resume(*(_theirs(partition) for partition in self.assignment() & partitions))
+
+    def paused(self) -> set[TopicPartition]:
+        """The partitions that are paused."""
+        return _our_partitions(self._client.paused())
+
+    def assignment(self) -> set[TopicPartition]:
+        """The partitions this consumer holds."""
+        return _our_partitions(self._client.assignment())
+
+    def beginning_offsets(self, partitions: AbstractSet[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that still exists, per partition."""
+        return self._offsets(self._client.beginning_offsets, partitions)
+
+    def end_offsets(self, partitions: AbstractSet[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset the next record will get, per partition."""
+        return self._offsets(self._client.end_offsets, partitions)
+
+    def close(self) -> None:
+        """Leave the group without committing."""
+        if self._closed:
+            return
+        self._closed = True
+        with _ours(self._bootstrap):
+            self._client.close(autocommit=False, timeout_ms=_ASK_MS)
+
+    def _offsets(
+        self, ask: Callable[..., Any], partitions: AbstractSet[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        with _ours(self._bootstrap):
+            found = ask([_theirs(partition) for partition in partitions], timeout_ms=_ASK_MS)
+        return {TopicPartition(place.topic, place.partition): int(offset) for place, offset in found.items()}
+
+    def _begin(self, places: AbstractSet[Any]) -> None:
+        """A partition without a commit begins where ``start`` says."""
+        partitions = _our_partitions(places)
+        starts = self.beginning_offsets if self._start == "earliest" else self.end_offsets
+        for partition, offset in starts(partitions).items():
+            self._client.seek(_theirs(partition), offset)
+
+    def _raise_gap(self, wanted: Mapping[Any, int]) -> None:
+        places = _our_partitions(wanted)
+        beginnings, ends = self.beginning_offsets(places), self.end_offsets(places)
+        for place in sorted(places):
+            offset = wanted[_theirs(place)]
+            # Records may have come between the refusal and this question.
+            if not beginnings[place] <= offset <= ends[place]:
+                raise OffsetGap(
+                    place.topic,
+                    place.partition,
+                    wanted=offset,
+                    beginning=beginnings[place],
+                    end=ends[place],
+                )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes rebalances on and keeps the first error, which the client would swallow."""
+
+    def __init__(self, listener: AssignmentListener | None) -> None:
+        self._to = listener
+        self.failure: Exception | None = None
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        if self._to is not None:
+            self._tell(self._to.on_assigned, assigned)
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        if self._to is not None:
+            self._tell(self._to.on_revoked, revoked)
+
+    def on_partitions_lost(self, lost: Any) -> None:
+        if self._to is not None:
+            self._tell(self._to.on_lost, lost)
+
+    def _tell(self, call: Callable[[set[TopicPartition]], None], places: Any) -> None:
+        partitions = _our_partitions(places)
+        if not partitions:
+            return
+        try:
+            call(partitions)
+        except Exception as error:
+            self.failure = self.failure or error
+
+
+def _theirs(partition: TopicPartition) -> Any:
+    return KafkaTopicPartition(partition.topic, partition.partition)
+
+
+def _our_partitions(places: Any) -> set[TopicPartition]:
+    return {TopicPartition(place.topic, place.partition) for place in places}
+
+
+def _record(record: Any) -> Record:
+    return Record(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value if record.value is not None else b"",
+        headers=tuple((name, content or b"") for name, content in record.headers),
+        timestamp_ms=record.timestamp,
+    )
+
+
+@contextlib.contextmanager
+def _ours(bootstrap: str) -> Iterator[None]:
+    try:
+        yield
+    except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError) as error:
+        raise BusError(
+            f"no answer from Kafka at {bootstrap} ({type(error).__name__}):"
+            " is it running? try `crosscheck services up`"
+        ) from None
+    except kafka_errors.KafkaError as error:
+        raise BusError(f"Kafka at {bootstrap}: {error}") from None
