@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from inference import metrics
 from inference.datasets.base import Dataset, Item
 from inference.errors import DatasetError, InferenceError, NoReading, NotFinite
-from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.verdict import Mode
 
@@ -25,6 +24,40 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 ALL_MODES = (Mode.FUSED, Mode.RGB, Mode.DEPTH)
+
+
+class Finding(Protocol):
+    """The evidence on one frame in full precision, as the inspector's Study has it."""
+
+    @property
+    def mode(self) -> Mode:
+        """Which sensors the score rests on."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """On the scale of the mode."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """A score above it is a defect."""
+        ...
+
+    @property
+    def branches(self) -> Mapping[str, float]:
+        """Score of each branch."""
+        ...
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """(h, w), over the whole frame."""
+        ...
+
+    @property
+    def branch_maps(self) -> Mapping[str, NDArray[np.float32]]:
+        """(h, w) of each branch, where asked for."""
+        ...
 
 
 class Inspects(Protocol):
@@ -38,8 +71,8 @@ class Inspects(Protocol):
         """The modes that the product can be inspected in."""
         ...
 
-    def inspect(self, batch: Sequence[Sample], *, maps: bool = False) -> list[Inspection]:
-        """One inspection a sample, in order; with ``maps``, the float maps too."""
+    def study(self, sample: Sample, *, mode: Mode | None = None, branch_maps: bool = False) -> Finding:
+        """The evidence on one sample with the sensors of ``mode`` alone. Raises InferenceError."""
         ...
 
 
@@ -178,7 +211,7 @@ def evaluate(
         sample = item.sample()
         masks.append(_mask(item, sample))
         for mode in modes:
-            answer = _inspect(inspector, sample, mode, item)
+            answer = _study(inspector, sample, mode, item, branch_maps=mode is fullest)
             if answer is None:
                 continue
             _record(columns[mode], index, item, answer.score, answer.map)
@@ -245,30 +278,28 @@ def _mask(item: Item, sample: Sample) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _inspect(inspector: Inspects, sample: Sample, mode: Mode, item: Item) -> Inspection | None:
-    """The answer in a mode; None where the frame or the product does not have that mode."""
-    rgb = None if mode is Mode.DEPTH else sample.rgb
-    depth = None if mode is Mode.RGB else sample.depth
-    lacks = (rgb is None and mode is not Mode.DEPTH) or (depth is None and mode is not Mode.RGB)
+def _study(
+    inspector: Inspects, sample: Sample, mode: Mode, item: Item, *, branch_maps: bool
+) -> Finding | None:
+    """The finding in a mode; None where the frame or the product does not have that mode."""
+    lacks = (sample.rgb is None and mode is not Mode.DEPTH) or (sample.depth is None and mode is not Mode.RGB)
     if lacks or mode not in inspector.modes:
         return None
-    answer = inspector.inspect([Sample(rgb, depth, sample.depth_scale)], maps=True)[0]
-    if answer.error is not None:
-        if isinstance(answer.error, NoReading):
-            return None
-        raise type(answer.error)(f"{item.split}/{item.label}/{item.name} in {mode}: {answer.error}")
+    try:
+        answer = inspector.study(sample, mode=mode, branch_maps=branch_maps)
+    except NoReading:
+        return None
+    except InferenceError as error:
+        raise type(error)(f"{item.split}/{item.label}/{item.name} in {mode}: {error}") from error
     # A frame whose other sensor gave nothing usable is scored on that mode's own scale: the two do not mix.
     return answer if answer.mode is mode else None
 
 
-def _record(
-    column: _Column, index: int, item: Item, score: float | None, values: NDArray[np.float32] | None
-) -> None:
-    where = f"{item.split}/{item.label}/{item.name}"
-    if values is None:
-        raise InferenceError(f"{where}: the inspector gave no float map")
-    if score is None or not np.isfinite(score) or not np.isfinite(values).all():
-        raise NotFinite(f"{where}: score {score}, or a value of its map, is not finite")
+def _record(column: _Column, index: int, item: Item, score: float, values: NDArray[np.float32]) -> None:
+    if not np.isfinite(score) or not np.isfinite(values).all():
+        raise NotFinite(
+            f"{item.split}/{item.label}/{item.name}: its score ({score}) or a value of its map is not finite"
+        )
     column.scores[index] = score
     column.maps[index] = values
 

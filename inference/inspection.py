@@ -42,8 +42,6 @@ class Inspection:
         degraded_pass: whether this mode may PASS by itself; always true for FUSED.
         error: why there is no score.
         timings: this frame's share of the batch, milliseconds per stage.
-        map: the fused map in full precision, (h, w) float32 over the inspected frame; only where asked for.
-        branch_maps: (h, w) float32 of each branch over that frame; only where asked for.
     """
 
     mode: Mode | None
@@ -57,8 +55,6 @@ class Inspection:
     degraded_pass: bool
     error: CrosscheckError | None
     timings: Mapping[str, float]
-    map: NDArray[np.float32] | None = field(default=None, repr=False)
-    branch_maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def failed(cls, error: CrosscheckError, degraded: tuple[str, ...] = ()) -> Inspection:
