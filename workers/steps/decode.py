@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.sample import Sample
-from schemas.errors import SchemaError
+from schemas.errors import InvalidField, SchemaError
 from schemas.frame import Frame
 from schemas.images import decode_colour, decode_depth
 from schemas.part import PartKey
@@ -18,10 +18,19 @@ def open_record(record: Record, limit: int) -> Frame:
         SchemaError: the record is not a frame, or its bytes changed on the way.
     """
     frame = decode_frame(record.value, limit)
+    named = _key_of(record)
+    if named is not None and named != frame.part:
+        raise InvalidField(
+            f"record key says part {named}, the frame says {frame.part}: one of them was changed"
+        )
     for payload in (frame.rgb, frame.depth):
         if payload is not None:
             payload.verify()
     return frame
+
+
+def _key_of(record: Record) -> PartKey | None:
+    return None if record.key is None else salvage_part(b"", record.key)
 
 
 def part_of(record: Record) -> PartKey | None:

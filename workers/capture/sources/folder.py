@@ -21,6 +21,7 @@ class FolderSource:
         split: "train", "validation" or "test".
         loop: begin again at the end, for ever.
         limit: stop after so many shots.
+        same_field: colour and depth of a folder may differ in size and still cover the same field of view.
 
     Raises:
         SourceError: an unknown split, or one without frames.
@@ -28,13 +29,19 @@ class FolderSource:
     """
 
     def __init__(
-        self, data: Dataset | Path, *, split: str = "test", loop: bool = False, limit: int | None = None
+        self,
+        data: Dataset | Path,
+        *,
+        split: str = "test",
+        loop: bool = False,
+        limit: int | None = None,
+        same_field: bool | None = None,
     ) -> None:
         if split not in _SPLITS:
             raise SourceError(f"split {split!r}: use one of {', '.join(_SPLITS)}")
         if limit is not None and limit < 0:
             raise SourceError(f"limit {limit}: use 0 or more shots")
-        dataset: Dataset = SurfaceDataset(data) if isinstance(data, Path) else data
+        dataset: Dataset = SurfaceDataset(data, same_field=same_field) if isinstance(data, Path) else data
         reads = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self._items: Sequence[Item] = reads[split]()
         if not self._items:

@@ -1,0 +1,334 @@
+"""``crosscheck``: the command line.
+
+Each command is a file in ``workers/commands``, imported when it is called: ``--help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compose.process import LocalServicesError
+from schemas.errors import CrosscheckError
+from workers.commands import console
+from workers.errors import ServiceError, SettingsError
+
+app = typer.Typer(
+    name="crosscheck",
+    help="RGB + depth inspection for conveyor lines: every part ends in exactly one decision, "
+    "and only a PASS opens the gate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 good, 1 the run broke a promise, 2 wrong input, 3 Kafka or Redis is away.",
+)
+services_app = typer.Typer(
+    help="A real Kafka and Redis on this machine, by Docker or without.", no_args_is_help=True
+)
+app.add_typer(services_app, name="services")
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Settings as TOML; CROSSCHECK_CONFIG does the same.")
+]
+Kafka = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Kafka bootstrap servers.")]
+Redis = Annotated[str | None, typer.Option(metavar="URL", help="Redis URL.")]
+Log = Annotated[str | None, typer.Option(metavar="console|json", help="Log format.")]
+Seed = Annotated[int, typer.Option(min=0, help="Everything random follows from it.")]
+SameField = Annotated[
+    bool,
+    typer.Option(
+        "--same-field", help="The depth image covers the same field as the colour image at another size."
+    ),
+]
+Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where data, logs and pids are kept.")]
+DATA_HELP = "Folder with train/good, validation/good and test/*, each with rgb/, depth/ and gt/."
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crosscheck {version('crosscheck')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Over real Kafka and Redis, started locally.")
+    ] = False,
+    parts: Annotated[int, typer.Option(help="Parts on the line, at least 200.")] = 240,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Parts a second; measured on this machine where not given.")
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where bundle, logs and contact sheet go.")] = Path(
+        "demo-out"
+    ),
+    json_file: Json = None,
+) -> None:
+    """Teach a synthetic product, run a line with defects and a sensor that drops out, and count."""
+    from workers.commands.demo import run_demo
+
+    code = run_demo(kafka=kafka, parts=parts, seed=seed, rate=rate, out=out, json_file=json_file)
+    raise typer.Exit(code)
+
+
+@app.command()
+def teach(
+    name: Annotated[str, typer.Argument(help="Name of the product.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Models folder; the bundle is DIR/NAME/VERSION.")
+    ] = Path("models"),
+    seed: Seed = 0,
+    roi: Annotated[bool, typer.Option(help="Look for the region of interest in the normals.")] = True,
+    same_field: SameField = False,
+    json_file: Json = None,
+) -> None:
+    """Teach a product from good parts only."""
+    from workers.commands.teach import run_teach
+
+    run_teach(name, data, out, seed=seed, same_field=same_field or None, roi=roi, json_file=json_file)
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Option(metavar="DIR", help="A bundle: MODELS/NAME/VERSION.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
+    seed: Seed = 0,
+    same_field: SameField = False,
+    json_file: Json = None,
+) -> None:
+    """Judge a bundle on the labelled test split of a folder."""
+    from workers.commands.teach import run_evaluate
+
+    run_evaluate(
+        bundle, data, bootstrap=bootstrap, seed=seed, same_field=same_field or None, json_file=json_file
+    )
+
+
+@app.command()
+def capture(
+    station: Annotated[str, typer.Option(help="Whose parts these are.")] = "s1",
+    product: Annotated[str, typer.Option(help="Which product's bundle judges them.")] = "demo-part",
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Replay this folder; without it, the synthetic line.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    rate: Annotated[float, typer.Option(min=0.01, help="Triggers a second.")] = 5.0,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many parts.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin the folder again at its end.")] = False,
+    deadline: Annotated[float, typer.Option(min=0.01, help="Seconds from trigger to gate.")] = 2.0,
+    log_file: Annotated[
+        Path, typer.Option("--triggers", metavar="FILE", help="The log of every trigger.")
+    ] = Path("triggers.jsonl"),
+    stations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Station map written by `crosscheck topics`.")
+    ] = None,
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Send colour and depth as two records, as two agents would.")
+    ] = False,
+    seed: Seed = 0,
+    size: Annotated[int, typer.Option(min=64, help="Pixels of the synthetic line's pictures.")] = 256,
+    same_field: SameField = False,
+    kafka: Kafka = None,
+    config: Config = None,
+    log: Log = None,
+    json_file: Json = None,
+) -> None:
+    """Publish a folder or the synthetic line, one trigger after the other, at a rate."""
+    from workers.commands.capture import run_capture
+    from workers.commands.local import settings_here
+    from workers.topics import StationMap
+
+    settings = settings_here(config, kafka=kafka, stations=stations, log=log)
+    partitioned = (
+        StationMap({station: 0}) if settings.stations is None else StationMap.load(settings.stations)
+    )
+    code = run_capture(
+        settings,
+        station=station,
+        product=product,
+        data=data,
+        split=split,
+        rate=rate,
+        count=count,
+        loop=loop,
+        deadline_s=deadline,
+        log_file=log_file,
+        partitioned=partitioned,
+        separate=separate,
+        same_field=same_field or None,
+        seed=seed,
+        size=size,
+        json_file=json_file,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def worker(
+    models: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of bundles.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="This worker's name; host and pid where not given.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group.")] = None,
+    max_batch: Annotated[int | None, typer.Option(min=1, help="Frames in one model run.")] = None,
+    max_delay_ms: Annotated[
+        float | None, typer.Option(min=0, help="Longest wait of the oldest frame.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Torch threads; 0 is torch's choice.")] = None,
+    stages: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="At the end, write where the time went.")
+    ] = None,
+    kafka: Kafka = None,
+    redis: Redis = None,
+    config: Config = None,
+    log: Log = None,
+) -> None:
+    """Inspect frames until told to stop (Ctrl-C or SIGTERM)."""
+    from workers.commands.local import settings_here
+    from workers.commands.worker import run_worker
+
+    settings = settings_here(
+        config,
+        models=models,
+        worker=name,
+        group=group,
+        max_batch=max_batch,
+        max_delay_ms=max_delay_ms,
+        device=device,
+        threads=threads,
+        kafka=kafka,
+        redis=redis,
+        log=log,
+    )
+    run_worker(settings, stages=stages)
+
+
+@app.command()
+def gate(
+    parts: Annotated[
+        Path, typer.Option(metavar="FILE", help="The agent's trigger log: the simulated photo-eye.")
+    ],
+    station: Annotated[str, typer.Option(help="Whose gate this is.")] = "s1",
+    product: Annotated[str, typer.Option(help="Named in the MISSING verdicts it writes.")] = "demo-part",
+    travel: Annotated[float, typer.Option(min=0.01, help="Seconds from trigger to gate.")] = 2.0,
+    journal: Annotated[Path, typer.Option(metavar="FILE", help="The record of every decision.")] = Path(
+        "gate.jsonl"
+    ),
+    early: Annotated[
+        bool, typer.Option("--early", help="Decide when the verdict is there, not when the part is.")
+    ] = False,
+    until: Annotated[int | None, typer.Option(min=1, help="Stop after so many decisions.")] = None,
+    redis: Redis = None,
+    config: Config = None,
+    log: Log = None,
+    json_file: Json = None,
+) -> None:
+    """Open for a PASS of the very part in front of it, and for nothing else."""
+    from workers.commands.gate import run_gate
+    from workers.commands.local import settings_here
+
+    code = run_gate(
+        settings_here(config, redis=redis, log=log),
+        station=station,
+        product=product,
+        parts=parts,
+        travel_s=travel,
+        journal_file=journal,
+        early=early,
+        until=until,
+        json_file=json_file,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def topics(
+    stations: Annotated[str, typer.Option(help="Station names, separated by commas.")] = "s1",
+    frames_per_second: Annotated[float, typer.Option(min=0.01, help="Of one station.")] = 10.0,
+    frame_kb: Annotated[float, typer.Option(min=1, help="Kilobytes of one frame record.")] = 300.0,
+    retention_hours: Annotated[float, typer.Option(min=0.1, help="How long frames are kept.")] = 4.0,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Of the frames topic; one a station where not given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the station map is written.")] = Path(
+        "stations.json"
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, change nothing.")] = False,
+    kafka: Kafka = None,
+    config: Config = None,
+) -> None:
+    """Plan and make the topics, and write the station map that every agent uses."""
+    from workers.commands.local import settings_here
+    from workers.commands.services import make_topics
+
+    settings = settings_here(config, kafka=kafka)
+    names = [name.strip() for name in stations.split(",") if name.strip()]
+    make_topics(
+        settings,
+        names,
+        frames_per_second=frames_per_second,
+        frame_bytes=round(frame_kb * 1000),
+        retention_hours=retention_hours,
+        partitions=partitions,
+        out=out,
+        dry_run=dry_run,
+    )
+
+
+@services_app.command("up")
+def services_up(folder: Folder = Path(".crosscheck/services")) -> None:
+    """Start Kafka and Redis, and wait until both answer."""
+    from workers.commands.services import up
+
+    up(folder)
+
+
+@services_app.command("status")
+def services_status(folder: Folder = Path(".crosscheck/services")) -> None:
+    """Say what runs; exit code 3 when something does not."""
+    from workers.commands.services import status
+
+    raise typer.Exit(status(folder))
+
+
+@services_app.command("down")
+def services_down(folder: Folder = Path(".crosscheck/services")) -> None:
+    """Stop them; their data stays."""
+    from workers.commands.services import down
+
+    down(folder)
+
+
+def main() -> None:
+    """Run the command line; a mistake is one line on standard error and an exit code, never a traceback."""
+    try:
+        app()
+    except (ServiceError, LocalServicesError) as error:
+        _fail(error, console.NO_SERVICE)
+    except CrosscheckError as error:
+        _fail(error, console.BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(console.INTERRUPTED)
+
+
+def _fail(error: CrosscheckError, code: int) -> None:
+    kind = "settings" if isinstance(error, SettingsError) else error.reason
+    print(f"crosscheck: {kind}: {error}", file=sys.stderr)
+    sys.exit(code)

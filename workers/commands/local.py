@@ -1,0 +1,52 @@
+"""Where Kafka and Redis are, when nobody said: the ones that ``crosscheck services up`` started from here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from compose.services import Services
+from workers.bus.base import Bus
+from workers.bus.kafka import KafkaBus
+from workers.settings import PREFIX, Settings, load_settings
+from workers.store.connection import connect
+from workers.store.settings import StoreSettings
+from workers.store.verdicts import VerdictStore
+
+SERVICES = Path(".crosscheck") / "services"
+
+log = structlog.get_logger(__name__)
+
+
+def settings_here(file: Path | None = None, **flags: Any) -> Settings:
+    """Settings, with the local services of this folder where neither environment, file nor flag names others.
+
+    Raises:
+        SettingsError: an impossible value.
+    """
+    settings = load_settings(file, **flags)
+    unset = {
+        name
+        for name in ("kafka", "redis")
+        if name not in settings.model_fields_set and f"{PREFIX}{name.upper()}" not in os.environ
+    }
+    if not unset:
+        return settings
+    endpoints = Services(SERVICES).status().endpoints
+    if endpoints is None:
+        return settings
+    local = {"kafka": endpoints.kafka, "redis": endpoints.redis_url}
+    return load_settings(file, **(flags | {name: local[name] for name in unset}))
+
+
+def open_bus(settings: Settings) -> Bus:
+    """The Kafka of the settings. Raises BusError."""
+    return KafkaBus(settings.kafka)
+
+
+def open_store(settings: Settings) -> VerdictStore:
+    """The Redis of the settings. Raises StoreError."""
+    return VerdictStore(connect(settings.redis), StoreSettings(verdict_ttl_s=settings.verdict_ttl_s))

@@ -1,0 +1,91 @@
+"""``crosscheck teach`` and ``crosscheck evaluate``: normals to a bundle, a bundle to a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+from rich.table import Table
+
+from inference.datasets.base import Dataset
+from inference.datasets.surface import SurfaceDataset
+from inference.evaluate import Report, evaluate
+from inference.inspector import Inspector
+from inference.roi import Roi, draw_roi
+from inference.teach import TeachSettings, teach
+from workers.commands import console
+
+
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    """The manifest of a bundle that ``Inspector.load`` has accepted."""
+    return dict(json.loads((bundle / "manifest.json").read_text(encoding="utf-8")))
+
+
+def run_teach(
+    name: str, data: Path, out: Path, *, seed: int, same_field: bool | None, roi: bool, json_file: Path | None
+) -> None:
+    """Teach a product from a folder and say what was found."""
+    dataset = SurfaceDataset(data, same_field=same_field)
+    with console.progress() as report:
+        bundle = teach(dataset, out, name=name, settings=TeachSettings(seed=seed, roi=roi), progress=report)
+    manifest = read_manifest(bundle)
+    picture = _show_roi(dataset, bundle, manifest)
+    table = Table(title=f"{name}, version {bundle.name}")
+    table.add_column("mode")
+    table.add_column("threshold", justify="right")
+    table.add_column("interval", justify="right")
+    table.add_column("may pass alone")
+    granted = manifest.get("degraded_pass", {})
+    for mode, facts in manifest["modes"].items():
+        low, high = facts["threshold"]["interval"]
+        may = "yes" if mode == "FUSED" or granted.get(mode) else "no"
+        table.add_row(mode, f"{facts['threshold']['value']:.3f}", f"{low:.3f} to {high:.3f}", may)
+    console.out.print(table)
+    console.out.print(f"region of interest: {picture} (look at it: the whole part must be inside the box)")
+    console.out.print(f"bundle: {bundle}")
+    console.write_json(json_file, {"bundle": str(bundle), "manifest": manifest})
+
+
+def _show_roi(dataset: Dataset, bundle: Path, manifest: dict[str, Any]) -> Path:
+    first = dataset.train()[0].sample()
+    assert first.rgb is not None
+    drawn = draw_roi(first.rgb, Roi.from_map(manifest["roi"]))
+    path = bundle / "region.png"
+    cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    return path
+
+
+def run_evaluate(
+    bundle: Path, data: Path, *, bootstrap: int, seed: int, same_field: bool | None, json_file: Path | None
+) -> None:
+    """Judge a bundle on a labelled test split and print the table."""
+    inspector = Inspector.load(bundle)
+    dataset = SurfaceDataset(data, same_field=same_field)
+    with console.progress() as report:
+        found = evaluate(inspector, dataset, bootstrap=bootstrap, seed=seed, progress=report)
+    console.out.print(_table(found))
+    console.write_json(json_file, found.to_json())
+
+
+def _table(found: Report) -> Table:
+    values = found.to_json()
+    table = Table(title=f"{found.bundle} on {found.dataset}: {dict(found.counts)}")
+    for heading in ("", "I-AUROC", "95 % interval", "P-AUROC", "AUPRO@30", "false rejects", "misses"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    sections = (("modes", values["modes"]), ("branches", values["branches"]))
+    for section, rows in sections:
+        for name, row in rows.items():
+            low_high = row["i_auroc_interval"]
+            table.add_row(
+                name,
+                console.number(row["i_auroc"]),
+                "-" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
+                console.number(row["p_auroc"]),
+                console.number(row["aupro_30"]),
+                console.number(row["false_reject_rate"], percent=True),
+                console.number(row["miss_rate"], percent=True),
+                end_section=section == "modes" and name == list(rows)[-1],
+            )
+    return table
