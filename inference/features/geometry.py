@@ -226,7 +226,7 @@ def block_mean(channels: Image, block: int) -> Image:
     count, height, width = channels.shape
     rows = channels.reshape(count, height // block, block, width).sum(2)
     pooled = rows.reshape(count, height // block, width // block, block).sum(3)
-    return np.asarray(pooled * np.float32(1.0 / (block * block)))
+    return np.asarray(pooled * np.float32(1.0 / (block * block)), np.float32)
 
 
 @lru_cache(maxsize=4)
