@@ -9,8 +9,9 @@ import fakeredis
 
 from schemas.part import PartKey
 from schemas.verdict import Decision, Mode, Verdict
+from workers.capture.log import AgentLog
 from workers.clock import ManualClock
-from workers.gate import Gate, Journal, RecordingActuator, SimulatedPartSource
+from workers.gate import Gate, Journal, LogPartSource, RecordingActuator, SimulatedPartSource
 from workers.gate.actuators import Actuator
 from workers.store.verdicts import VerdictStore
 
@@ -45,13 +46,15 @@ def verdict(part: PartKey, decision: Decision = Decision.PASS, *, score: float =
 class GateLine:
     """One line: parts are triggered, verdicts are decided, time passes, the gate is stopped and started."""
 
-    def __init__(self, folder: Path, *, actuator: Actuator | None = None) -> None:
+    def __init__(self, folder: Path, *, log: Path | None = None) -> None:
         self.clock = ManualClock(RUN)
         self.server = fakeredis.FakeServer()
         self.store = VerdictStore(fakeredis.FakeRedis(server=self.server))
         self.source = SimulatedPartSource(travel_s=TRAVEL_S)
         self.recorder = RecordingActuator()
-        self.actuator: Actuator = self.recorder if actuator is None else actuator
+        self.actuator: Actuator = self.recorder
+        # With a log, the gate follows it as another process would: each new gate reads it from its start.
+        self.log = None if log is None else AgentLog(log)
         self.path = folder / "gate.journal"
         self.alarms: list[str] = []
         self.triggers = 0
@@ -62,7 +65,9 @@ class GateLine:
     def _gate(self) -> Gate:
         return Gate(
             self.store,
-            self.source,
+            self.source
+            if self.log is None
+            else LogPartSource(self.log.path, station=STATION, travel_s=TRAVEL_S),
             self.actuator,
             self.journal,
             station=STATION,
@@ -82,6 +87,8 @@ class GateLine:
 
     def __exit__(self, *_: object) -> None:
         self.journal.close()
+        if self.log is not None:
+            self.log.close()
 
     def restart(self, change: Callable[[], None] | None = None, **options: bool) -> Gate:
         """The gate's process ends without a word, and another one starts on the same journal."""
@@ -96,6 +103,8 @@ class GateLine:
     def trigger(self) -> PartKey:
         part = key(self.triggers)
         self.triggers += 1
+        if self.log is not None:
+            self.log.trigger(part, self.clock.now())
         self.source.trigger(part, self.clock.now())
         return part
 

@@ -199,6 +199,27 @@ def test_the_worse_of_two_verdicts_holds(line: GateLine) -> None:
     assert decisions(line)[part].reason is Reason.REJECT
 
 
+def test_a_pass_behind_a_lost_reject_opens_nothing(line: GateLine) -> None:
+    part = line.trigger()
+    line.store.decide(verdict(part, Decision.REJECT))
+    line.pass_time(0.1)
+    line.store._redis.delete(keys.verdict(part))
+    line.store.decide(verdict(part))
+    line.pass_time(1.0)
+    assert line.recorder.passed == []
+    assert decisions(line)[part].reason is Reason.REJECT
+
+
+def test_a_decided_part_is_settled_with_its_source(line: GateLine) -> None:
+    parts = [line.trigger() for _ in range(3)]
+    line.store.decide(verdict(parts[0]))
+    line.pass_time(0.5)
+    later = line.trigger()
+    line.pass_time(0.6)
+    line.source.rewind()
+    assert [arrival.part for arrival in line.source.poll()] == [later]
+
+
 def test_an_entry_whose_envelope_denies_its_letter_is_not_believed(line: GateLine) -> None:
     part = line.trigger()
     fields = {"part": str(part), "decision": "REJECT", "deadline": "1", "verdict": encode(verdict(part))}
@@ -411,14 +432,17 @@ def _crash_at(line: GateLine, where: str) -> Callable[[], None]:
         max_size=5,
     ),
     early=st.booleans(),
+    follow_log=st.booleans(),
 )
 def test_whenever_it_dies_no_part_is_decided_twice_or_left_out(
     tmp_path_factory: pytest.TempPathFactory,
     verdicts: list[str],
     crashes: dict[int, tuple[str, int]],
     early: bool,
+    follow_log: bool,
 ) -> None:
-    with GateLine(tmp_path_factory.mktemp("restart")) as line:
+    folder = tmp_path_factory.mktemp("restart")
+    with GateLine(folder, log=folder / "agent.log" if follow_log else None) as line:
         _live_and_die(line, verdicts, crashes, early)
 
 

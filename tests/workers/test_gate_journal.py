@@ -119,13 +119,26 @@ def test_after_a_failed_write_nothing_is_decided_and_the_next_one_leaves_no_torn
         journal.append([entry(0)])
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(JournalError, match="No space left"):
-            journal.append([entry(1)])
-        assert key(1) not in journal.decided
+            journal.append([entry(trigger) for trigger in (1, 3, 4)])
+        assert not any(key(trigger) in journal.decided for trigger in (1, 3, 4))
         monkeypatch.undo()
         journal.append([entry(2)])
     with Journal(tmp_path / "j") as journal:
-        assert [key(t) in journal.decided for t in range(3)] == [True, False, True]
+        assert [key(t) in journal.decided for t in range(5)] == [True, False, True, False, False]
         assert journal.recovery.damaged_lines == 0
+
+
+def test_a_long_torn_line_is_gone_after_the_next_write(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.append([entry(0)])
+    with (tmp_path / "j").open("ab") as file:
+        file.write(bytes(10_000))
+    with Journal(tmp_path / "j") as journal:
+        assert journal.recovery.torn_bytes == 10_000
+        journal.note(key(0), ACTUATED, "opened")
+    with Journal(tmp_path / "j") as journal:
+        assert journal.recovery.torn_bytes == 0
+        assert journal.recovery.unconfirmed == ()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40))))

@@ -189,9 +189,6 @@ class VerdictFeed:
     def _went_down(self, error: StoreError) -> None:
         first = self._down_until is None
         self._down_until = self._clock.monotonic() + self._retry
-        with self._lock:
-            # What was written meanwhile may be gone from the stream: ask after every part once more.
-            self._checked.clear()
         if first:
             self._alarm(events.ALARM_STORE_DOWN, {"station": self._station, "error": str(error)})
 
@@ -209,11 +206,10 @@ class VerdictFeed:
     def _look_up(self) -> None:
         soon = self._clock.now() + self._check_before
         with self._lock:
-            # After an outage every waiting part is looked up at once, otherwise only those nearly due.
             parts = [
                 part
                 for part, arrival in self._waiting.items()
-                if part not in self._held and part not in self._checked and (self.down or arrival.due <= soon)
+                if arrival.due <= soon and part not in self._held and part not in self._checked
             ]
         if not parts:
             return
@@ -223,8 +219,8 @@ class VerdictFeed:
             if verdict is not None:
                 self._file(part, verdict, now, stated=None)
         with self._lock:
-            nearly_due = {p for p in parts if p in self._waiting and self._waiting[p].due <= soon}
-            self._checked |= nearly_due
+            # Once is enough: a verdict written from now on comes through the stream.
+            self._checked |= self._waiting.keys() & set(parts)
 
     def _file(self, part: PartKey, verdict: bytes, now: int, *, stated: Decision | None) -> None:
         if self._decided(part):
