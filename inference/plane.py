@@ -167,7 +167,8 @@ def _solve(
     """Weighted least squares; the fit before it where the weights leave points on one line only."""
     weighted = design * weights
     matrix = weighted @ design.T
-    if np.linalg.cond(matrix) > 1e12:
+    # Entries are at most the sum of weights: a determinant that small beside it leaves a slope undetermined.
+    if np.linalg.det(matrix) <= 1e-10 * matrix[2, 2] ** 3:
         return before
     return np.asarray(np.linalg.solve(matrix, weighted @ values), dtype=np.float64)
 
