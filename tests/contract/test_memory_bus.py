@@ -15,18 +15,14 @@ from workers.clock import ManualClock
 
 class TestMemoryBus(BusContract):
     @pytest.fixture
-    def clock(self) -> ManualClock:
-        return ManualClock()
-
-    @pytest.fixture
-    def bus(self, clock: ManualClock) -> Iterator[MemoryBus]:
-        self.clock = clock
-        bus = MemoryBus(clock)
+    def bus(self) -> Iterator[MemoryBus]:
+        self.time = ManualClock()
+        bus = MemoryBus(self.time)
         yield bus
         bus.close()
 
     def pass_time(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+        self.time.advance(seconds)
 
     @contextmanager
     def unacknowledged(self, bus: Bus) -> Iterator[Producer]:

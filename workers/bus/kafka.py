@@ -1,7 +1,7 @@
-"""The bus on Apache Kafka, by kafka-python. Every setting that matters is stated here, none left to its default.
+"""The bus on Apache Kafka, by kafka-python. Every setting that matters is stated, none left to its default.
 
 Why not the defaults: auto-commit would answer for parts nobody decided, 1 MiB requests refuse a frame, a 45 s
-session alone breaks any recovery goal, and reset `latest` or `earliest` jumps over deleted records in silence.
+session alone breaks any recovery goal, and reset `latest` or `earliest` jumps silently over deleted records.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import kafka.errors as kafka_errors
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.structs import TopicPartition as KafkaTopicPartition
-
+from workers.bus._client import (
+    ConfigResource,
+    ConfigResourceType,
+    KafkaAdminClient,
+    KafkaProducer,
+    KafkaTopicPartition,
+    kafka_errors,
+    record_util,
+)
 from workers.bus.base import MAX_RECORD_BYTES, TopicPartition, TopicSpec
 from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer
@@ -230,11 +234,9 @@ def require_fast_checksum() -> None:
     Raises:
         SettingsError: the crc32c package is not there.
     """
-    from kafka.record import util
-
-    if util.crc32c_c is None:
+    if record_util.crc32c_c is None:
         raise SettingsError(
-            "kafka-python found no C checksum, and without it moves 9 MB/s: pip install 'kafka-python[crc32c]'"
+            "kafka-python found no C checksum and moves 9 MB/s without it: pip install 'kafka-python[crc32c]'"
         )
 
 

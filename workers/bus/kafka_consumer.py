@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-import kafka.errors as kafka_errors
-from kafka import ConsumerRebalanceListener, KafkaConsumer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.structs import OffsetAndMetadata
-from kafka.structs import TopicPartition as KafkaTopicPartition
-
+from workers.bus._client import (
+    ConsumerRebalanceListener,
+    CooperativeStickyAssignor,
+    KafkaConsumer,
+    KafkaTopicPartition,
+    OffsetAndMetadata,
+    kafka_errors,
+)
 from workers.bus.base import AssignmentListener, Record, TopicPartition
 from workers.errors import BusError, OffsetGap
 

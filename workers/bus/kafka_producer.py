@@ -6,8 +6,7 @@ import threading
 import time
 from typing import Any
 
-import kafka.errors as kafka_errors
-
+from workers.bus._client import kafka_errors
 from workers.bus.base import MAX_RECORD_BYTES, Headers, TopicPartition, record_bytes
 from workers.errors import BusError
 
@@ -48,7 +47,8 @@ class KafkaDelivery:
 class KafkaBusProducer:
     """Sends to Kafka; see `workers.bus.base.Producer`. Safe to share between threads.
 
-    kafka-python takes any amount of records for a dead broker (100 MB in a third of a second); the bound is here.
+    kafka-python takes any amount of records for a dead broker (100 MB in a third of a second): the bound is
+    here.
     """
 
     def __init__(self, client: Any, bootstrap: str, *, max_in_flight_bytes: int, max_block: float) -> None:
