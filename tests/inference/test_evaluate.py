@@ -1,0 +1,230 @@
+"""Evaluation with an inspector whose answers are known: what is measured, left out, and refused."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inference.datasets.base import GOOD, Item
+from inference.errors import BadSample, DatasetError, NoReading, NotFinite
+from inference.evaluate import Inspects, evaluate
+from inference.inspector import Inspector
+from inference.sample import Sample
+from schemas.verdict import Mode
+
+SIDE = 16
+
+
+@dataclass(frozen=True)
+class Found:
+    mode: Mode
+    score: float
+    threshold: float
+    branches: Mapping[str, float]
+    map: NDArray[np.float32]
+    branch_maps: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass
+class Reader:
+    """An inspector that reads the answer out of the images: the brightest value is the score."""
+
+    bundle_id: str = "p/1"
+    bundle_hash: str = "0" * 64
+    modes: tuple[Mode, ...] = (Mode.FUSED, Mode.RGB, Mode.DEPTH)
+    asked: list[Mode | None] = field(default_factory=list)
+    spoil: Callable[[Found], Found] = lambda found: found
+
+    def study(self, sample: Sample, *, mode: Mode | None = None, branch_maps: bool = False) -> Found:
+        self.asked.append(mode)
+        maps = {}
+        if sample.rgb is not None and mode is not Mode.DEPTH:
+            maps["colour"] = sample.rgb[..., 0].astype(np.float32)
+        if sample.depth is not None and sample.depth.any() and mode is not Mode.RGB:
+            maps["shape"] = sample.depth.astype(np.float32)
+        if not maps:
+            raise NoReading("nothing to see")
+        seen = Mode.FUSED if len(maps) == 2 else Mode.RGB if "colour" in maps else Mode.DEPTH
+        fused = np.maximum.reduce(list(maps.values()))
+        scores = {name: float(values.max()) for name, values in maps.items()}
+        found = Found(seen, float(fused.max()), 100.0, scores, fused, maps if branch_maps else {})
+        return self.spoil(found)
+
+
+@dataclass
+class Frames:
+    items: Sequence[Item]
+    name: str = "frames"
+
+    def train(self) -> Sequence[Item]:
+        return []
+
+    def validation(self) -> Sequence[Item]:
+        return []
+
+    def test(self) -> Sequence[Item]:
+        return self.items
+
+
+def frame(number: int, label: str = GOOD, *, depth: bool = True, masked: bool = True) -> Item:
+    """A frame whose defect is a bright square in colour, in depth, or in both; good ones vary below it."""
+    rng = np.random.default_rng(number)
+    images = [rng.integers(1, 60, (SIDE, SIDE)) for _ in range(2)]
+    mask = np.zeros((SIDE, SIDE), bool)
+    if label != GOOD:
+        mask[3:7, 4:9] = True
+        for index, kind in enumerate(("colour", "shape")):
+            if label in (kind, "both"):
+                images[index][mask] = 200
+    sample = Sample(
+        np.repeat(images[0].astype(np.uint8)[..., None], 3, 2), images[1].astype(np.uint16) if depth else None
+    )
+    truth = mask if label != GOOD and masked else None
+    return Item(f"{label}{number}", f"lot{number // 3}", "test", label, lambda: sample, lambda: truth)
+
+
+def test_set(**changes: bool) -> Frames:
+    return Frames(
+        [frame(i) for i in range(12)]
+        + [frame(20 + i, kind, **changes) for i, kind in enumerate(["colour", "shape", "both"] * 4)]
+    )
+
+
+test_set.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_the_keys_of_the_report_are_these() -> None:
+    report = evaluate(Reader(), test_set(), bootstrap=50).to_json()
+    figures = ("i_auroc", "p_auroc", "aupro_30", "false_reject_rate", "miss_rate")
+    assert list(report["modes"]) == ["FUSED", "RGB", "DEPTH"]
+    assert list(report["branches"]) == ["colour", "shape"]
+    for found in (*report["modes"].values(), *report["branches"].values()):
+        for name in figures:
+            assert name in found
+            assert f"{name}_interval" in found
+    assert set(report["kinds"]) == {"colour", "shape", "both"}
+    assert set(report["kinds"]["shape"]) == {"FUSED", "RGB", "DEPTH", "branches"}
+    assert report["counts"] == {"good": 12, "colour": 4, "shape": 4, "both": 4}
+    assert report["bundle"] == "p/1"
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_each_mode_sees_its_own_kind_of_defect() -> None:
+    report = evaluate(Reader(), test_set(), bootstrap=0)
+    assert report.modes[Mode.FUSED].i_auroc.value == 1.0
+    assert report.modes[Mode.FUSED].aupro_30.value == pytest.approx(1.0)
+    assert report.modes[Mode.FUSED].miss_rate.value == 0.0
+    assert report.modes[Mode.FUSED].false_reject_rate.value == 0.0
+    assert report.modes[Mode.FUSED].i_auroc.interval is None  # no bootstrap was asked for
+    assert report.modes[Mode.RGB].miss_rate.value == pytest.approx(1 / 3)
+    assert report.kinds["shape"][Mode.RGB].miss_rate.value == 1.0
+    assert report.kinds["colour"][Mode.RGB].miss_rate.value == 0.0
+    assert report.kinds["colour"][Mode.DEPTH].miss_rate.value == 1.0
+    shape = report.kind_branches["shape"]
+    assert shape["shape"].i_auroc.value == 1.0
+    assert (shape["colour"].i_auroc.value or 0) < 0.9
+    assert report.branches["colour"].miss_rate.value is None  # a branch alone has no threshold
+
+
+def test_the_interval_holds_the_value_and_depends_on_the_seed_alone() -> None:
+    reports = [evaluate(Reader(), test_set(), bootstrap=200, seed=s) for s in (1, 1, 2)]
+    found = [report.modes[Mode.RGB] for report in reports]
+    for measure in (found[0].i_auroc, found[0].p_auroc, found[0].aupro_30, found[0].miss_rate):
+        assert measure.value is not None
+        assert measure.interval is not None
+        assert measure.interval[0] <= measure.value <= measure.interval[1]
+        assert measure.interval[0] < measure.interval[1]
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_frames_without_a_sensor_are_left_out_of_its_modes_and_counted() -> None:
+    data = Frames([*test_set().items, frame(60, "both", depth=False), frame(61, depth=False)])
+    report = evaluate(Reader(), data, bootstrap=0)
+    assert (report.modes[Mode.FUSED].inspected, report.modes[Mode.FUSED].left_out) == (24, 2)
+    assert (report.modes[Mode.DEPTH].inspected, report.modes[Mode.DEPTH].left_out) == (24, 2)
+    assert (report.modes[Mode.RGB].inspected, report.modes[Mode.RGB].left_out) == (26, 0)
+
+
+def test_an_answer_on_another_mode_s_scale_is_not_mixed_in() -> None:
+    blind = Item(
+        "blind", "x", "test", GOOD,
+        lambda: Sample(np.full((SIDE, SIDE, 3), 255, np.uint8), np.zeros((SIDE, SIDE), np.uint16)),
+    )  # fmt: skip
+    report = evaluate(Reader(), Frames([*test_set().items, blind]), bootstrap=0)
+    assert report.modes[Mode.FUSED].left_out == 1
+    assert report.modes[Mode.FUSED].i_auroc.value == 1.0
+    assert report.modes[Mode.DEPTH].left_out == 1
+    assert report.modes[Mode.RGB].left_out == 0
+
+
+def test_a_mode_that_the_product_lacks_has_no_figures() -> None:
+    reader = Reader(modes=(Mode.RGB,))
+    report = evaluate(reader, test_set(), bootstrap=0)
+    assert set(reader.asked) == {Mode.RGB}
+    assert report.modes[Mode.FUSED].i_auroc.value is None
+    assert report.modes[Mode.FUSED].left_out == 24
+    assert report.modes[Mode.RGB].i_auroc.value is not None
+    assert list(report.branches) == ["colour"]
+
+
+def test_defects_without_an_outline_count_for_images_and_not_for_pixels() -> None:
+    report = evaluate(Reader(), test_set(masked=False), bootstrap=0)
+    assert report.modes[Mode.FUSED].i_auroc.value == 1.0
+    assert report.modes[Mode.FUSED].p_auroc.value is None
+
+
+def test_a_map_of_another_resolution_is_laid_over_the_frame() -> None:
+    def shrink(found: Found) -> Found:
+        small = found.map[::2, ::2]
+        return Found(found.mode, found.score, found.threshold, found.branches, small, found.branch_maps)
+
+    report = evaluate(Reader(spoil=shrink), test_set(), bootstrap=0)
+    assert (report.modes[Mode.FUSED].aupro_30.value or 0) > 0.8
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_not_a_number_ends_the_evaluation(score: float) -> None:
+    def spoil(found: Found) -> Found:
+        return Found(found.mode, score, found.threshold, found.branches, found.map, found.branch_maps)
+
+    with pytest.raises(NotFinite, match="test/good/good0"):
+        evaluate(Reader(spoil=spoil), test_set(), bootstrap=0)
+
+
+def test_an_error_of_the_inspector_names_the_frame() -> None:
+    def spoil(found: Found) -> Found:
+        raise BadSample("wrong size")
+
+    with pytest.raises(BadSample, match="test/good/good0 in FUSED: wrong size"):
+        evaluate(Reader(spoil=spoil), test_set(), bootstrap=0)
+
+
+@pytest.mark.parametrize("items", [[frame(1), frame(2)], [frame(3, "both")], []])
+def test_one_class_alone_cannot_be_evaluated(items: list[Item]) -> None:
+    with pytest.raises(DatasetError, match="needs both"):
+        evaluate(Reader(), Frames(items))
+
+
+def test_progress_ends_at_the_total_of_each_stage() -> None:
+    seen: list[tuple[str, int, int]] = []
+    evaluate(Reader(), test_set(), bootstrap=0, progress=lambda *step: seen.append(step))
+    for stage, total in (("inspect", 24), ("measure", 5)):
+        steps = [(done, of) for name, done, of in seen if name == stage]
+        assert steps == [(number, total) for number in range(1, total + 1)]
+
+
+def as_evaluated(inspector: Inspector) -> Inspects:
+    """The type checker refuses this where the inspector is not what evaluation asks for."""
+    return inspector
+
+
+def test_the_inspector_takes_what_evaluation_asks_it() -> None:
+    signature = inspect.signature(Inspector.study)
+    signature.bind(None, Sample(None, None), mode=Mode.RGB, branch_maps=True)
