@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -56,6 +58,22 @@ def test_what_cannot_be_replayed_is_refused_in_words(tmp_path: Path) -> None:
         FolderSource(tmp_path / "none")
     with pytest.raises(SourceError, match="limit -1"):
         FolderSource(SMALL, limit=-1)
+
+
+def test_depth_of_another_size_is_replayed_where_it_is_said_to_show_the_same(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for file in (copy / "train").rglob("depth/*.png"):
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        assert depth is not None
+        cv2.imwrite(str(file), depth[::2, ::2])
+    with pytest.raises(DatasetError):
+        FolderSource(copy, split="train")
+    (shot, *_) = FolderSource(copy, split="train", same_field=True)
+    assert shot.rgb is not None
+    assert shot.depth is not None
+    assert (shot.rgb.shape[:2], shot.depth.shape) == ((64, 64), (32, 32))
 
 
 def test_a_line_plants_what_its_script_says_and_nothing_else() -> None:

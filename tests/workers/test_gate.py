@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import workers
 from schemas.part import PartKey
 from schemas.verdict import Decision
 from schemas.wire import decode_verdict, encode
 from tests.workers.gate_line import HOLD_S, RUN, STATION, GateLine, key, verdict
+from workers.capture.log import AgentLog
 from workers.clock import SystemClock
 from workers.gate import (
     CallbackActuator,
@@ -24,11 +30,12 @@ from workers.gate import (
     Reason,
     RecordingActuator,
     SimulatedPartSource,
+    audit,
     events,
 )
 from workers.gate.journal import Entry as JournalEntry
 from workers.gate.journal import JournalError, read_lines
-from workers.store import keys
+from workers.store import GateEntry, keys
 
 
 @pytest.fixture
@@ -543,3 +550,88 @@ def test_run_decides_on_time_and_stops_closed(line: GateLine, tmp_path: Path) ->
     assert report.latency_ms["p50"] is not None
     assert standing(line, key(1)) is Decision.MISSING
     assert clock.now() > RUN
+
+
+def test_a_feed_that_fails_in_an_unknown_way_is_alarmed_and_goes_on(
+    line: GateLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SystemClock()
+    source = SimulatedPartSource(travel_s=0.6)
+    done, failed, stop = threading.Event(), threading.Event(), threading.Event()
+    calls = iter([RuntimeError("not a StoreError")])
+    read = line.store.gate_entries
+
+    def once(*arguments: Any, **options: Any) -> list[GateEntry]:
+        for error in calls:
+            raise error
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(line.store, "gate_entries", once)
+    with Journal(tmp_path / "real") as journal:
+        gate = Gate(
+            line.store,
+            source,
+            line.recorder,
+            journal,
+            station=STATION,
+            clock=clock,
+            hold_s=5.0,
+            alarm=lambda name, _: failed.set() if name == events.ALARM_FEED else None,
+            on_decision=lambda *_: done.set(),
+        )
+        thread = threading.Thread(target=gate.run, args=(stop,))
+        thread.start()
+        assert failed.wait(10.0)
+        source.trigger(key(0), clock.now())
+        line.store.decide(verdict(key(0)))
+        assert done.wait(10.0)
+        stop.set()
+        thread.join(10.0)
+    assert line.recorder.passed == [key(0)]
+
+
+_PROCESS = """
+import sys, threading
+from pathlib import Path
+import redis
+from workers.gate import Gate, Journal, LogPartSource, RecordingActuator
+from workers.store.verdicts import VerdictStore
+client = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.1)
+log, journal = Path(sys.argv[1]), Path(sys.argv[2])
+source = LogPartSource(log, station="s1", travel_s=0.01)
+Gate(VerdictStore(client), source, RecordingActuator(), Journal(journal), station="s1").run(threading.Event())
+"""
+
+
+def test_a_gate_process_killed_again_and_again_leaves_no_part_out_and_none_twice(tmp_path: Path) -> None:
+    clock = SystemClock()
+    log_path, journal_path = tmp_path / "agent.log", tmp_path / "gate.journal"
+    journal_path.touch()
+    command = [sys.executable, "-c", _PROCESS, str(log_path), str(journal_path)]
+    root = str(Path(workers.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    triggered = 0
+    with AgentLog(log_path) as log:
+        for life in range(3):
+            with subprocess.Popen(
+                command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+            ) as process:
+                deadline = time.monotonic() + 60.0
+                goal = (life + 1) * 40
+                while True:
+                    log.trigger(key(triggered), clock.now())
+                    triggered += 1
+                    decided = journal_path.read_bytes().count(b'"line":"decision"')
+                    # The last life goes on until everything is decided; the others die in the middle of it.
+                    if decided >= goal:
+                        break
+                    assert time.monotonic() < deadline, "the gate decides nothing"
+                    assert process.poll() is None, "the gate ended by itself"
+                    time.sleep(0.002)
+                while life == 2 and audit(log_path, journal_path).lost:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                process.kill()
+    found = audit(log_path, journal_path)
+    assert found.triggers == found.decisions == triggered
+    assert found.lost == found.duplicates == found.unknown == found.opened == ()

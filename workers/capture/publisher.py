@@ -209,6 +209,7 @@ class Publisher:
         Raises:
             BadImage: an array of another shape or type.
             InvalidField: a part of another station, or a value that a frame cannot carry.
+            SourceError: the agent's log cannot be written.
         """
         if part.station != self.station:
             raise InvalidField(f"part {part}: this publisher sends for station {self.station}")

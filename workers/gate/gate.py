@@ -46,6 +46,7 @@ _ALARMING = {
     Reason.OTHER_PART: events.ALARM_UNREADABLE,
 }
 _FEED_BLOCK_MS = 20
+_FEED_RETRY_S = 0.2
 
 
 class Gate:
@@ -160,14 +161,21 @@ class Gate:
         self.start()
         ended = threading.Event()
 
+        def listen(block_ms: int) -> None:
+            try:
+                self._feed.step(block_ms)
+            except Exception as error:  # were this thread to die, every part would be MISSING in silence
+                self._alarm(events.ALARM_FEED, {"error": repr(error)})
+                ended.wait(_FEED_RETRY_S)
+
         def follow() -> None:
             while not ended.is_set():
                 before = self._clock.monotonic()
-                self._feed.step(_FEED_BLOCK_MS)
+                listen(_FEED_BLOCK_MS)
                 if self._feed.down or self._clock.monotonic() - before < 0.001:
                     ended.wait(0.002)
 
-        self._feed.step()
+        listen(0)
         thread = threading.Thread(target=follow, name=f"gate-feed-{self._station}", daemon=True)
         thread.start()
         try:
