@@ -84,7 +84,7 @@ class ServerProcess:
         """
         deadline = time.monotonic() + timeout
         while not ready():
-            if self.pid() is None:
+            if not self._alive():
                 raise LocalServicesError(f"{self.name} ended while starting.\n{self.tail()}")
             if time.monotonic() > deadline:
                 raise LocalServicesError(f"{self.name} did not answer within {timeout:g} s.\n{self.tail()}")
@@ -117,6 +117,13 @@ class ServerProcess:
         except OSError:
             last = []
         return "\n".join([f"The last lines of {self.log}:", *(f"  {line}" for line in last)])
+
+    def _alive(self) -> bool:
+        """Whether the process just started still runs. Its command line is no help yet: it may change."""
+        try:
+            return psutil.Process(int(self.pid_file.read_text())).status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, psutil.Error):
+            return False
 
     def _gone(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout

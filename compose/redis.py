@@ -36,8 +36,8 @@ class RedisServer:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
-        # redis-server rewrites its title to "... 127.0.0.1:PORT".
-        self.process = ServerProcess("redis", folder, f":{port}")
+        # redis-server soon rewrites its command line to "redis-server 127.0.0.1:PORT".
+        self.process = ServerProcess("redis", folder, str(port))
 
     def start(self, timeout: float = 20.0) -> None:
         """Start and wait for the answer to PING."""

@@ -116,10 +116,13 @@ class KafkaBus:
             "compression_type": None,
             "allow_auto_create_topics": False,
         }
-        with reachable(self.settings.bootstrap):
-            client = KafkaProducer(**common)
+
+        def connect() -> Any:
+            with reachable(self.settings.bootstrap):
+                return KafkaProducer(**common)
+
         producer = KafkaBusProducer(
-            client, self.settings.bootstrap, max_in_flight_bytes=max_in_flight_bytes, max_block=max_block
+            connect, self.settings.bootstrap, max_in_flight_bytes=max_in_flight_bytes, max_block=max_block
         )
         with self._lock:
             self._open.append(producer)

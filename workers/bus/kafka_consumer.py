@@ -33,6 +33,9 @@ class KafkaBusConsumer:
         self._start = start
         self._listener: _Listener | None = None
         self._waiting: list[Record] = []
+        # The client forgets the position of a partition before it says that it is revoked; whoever is told
+        # still wants to commit it.
+        self._positions: dict[TopicPartition, int] = {}
         self._closed = False
 
     @classmethod
@@ -66,6 +69,8 @@ class KafkaBusConsumer:
             "check_crcs": True,
             "isolation_level": "read_uncommitted",
             "allow_auto_create_topics": False,
+            # New partitions, and topics made after the start, are found within so many milliseconds.
+            "metadata_max_age_ms": 3000,
         }
         with _ours(bootstrap):
             return cls(KafkaConsumer(**settings), bootstrap, group=group, start=start)
@@ -74,7 +79,11 @@ class KafkaBusConsumer:
         """Join the group; partitions come and go inside ``poll``."""
         if self._group is None:
             raise ValueError("a consumer without a group reads by assign()")
-        self._listener = _Listener(listener)
+        self._listener = _Listener(listener, self._positions)
+        with _ours(self._bootstrap):
+            # A leader that joins before it knows the topic would assign none of its partitions.
+            for topic in topics:
+                self._client.partitions_for_topic(topic)
         self._client.subscribe(sorted(topics), listener=self._listener)
 
     def assign(self, partitions: AbstractSet[TopicPartition]) -> None:
@@ -82,6 +91,7 @@ class KafkaBusConsumer:
         if self._listener is not None:
             raise ValueError("this consumer has subscribed: the group assigns its partitions")
         self._client.assign([_theirs(partition) for partition in partitions])
+        self._positions.clear()
 
     def poll(self, timeout: float) -> list[Record]:
         """At most ``max_poll_records`` records, waiting up to ``timeout`` seconds for the first."""
@@ -98,6 +108,7 @@ class KafkaBusConsumer:
                 try:
                     for batch in self._client.poll(timeout_ms=remaining * 1000).values():
                         found.extend(map(_record, batch))
+                        self._positions[found[-1].source] = found[-1].offset + 1
                 except kafka_errors.NoOffsetForPartitionError as error:
                     self._begin(error.args[0])
                 except kafka_errors.OffsetOutOfRangeError as error:
@@ -141,6 +152,8 @@ class KafkaBusConsumer:
 
     def position(self, partition: TopicPartition) -> int | None:
         """The offset of the next record to read, or None."""
+        if partition in self._positions:
+            return self._positions[partition]
         # Read from the client's state: its own position() would ask the broker, and may raise or wait.
         state = self._client._subscription.assignment.get(_theirs(partition))
         if state is None or state.position is None:
@@ -153,6 +166,7 @@ class KafkaBusConsumer:
             self._client.seek(_theirs(partition), offset)
         except ValueError:
             raise BusError(f"{partition} is not assigned to this consumer") from None
+        self._positions[partition] = offset
 
     def pause(self, partitions: AbstractSet[TopicPartition]) -> None:
         """Return nothing from these partitions."""
@@ -219,21 +233,29 @@ class KafkaBusConsumer:
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Passes rebalances on and keeps the first error, which the client would swallow."""
 
-    def __init__(self, listener: AssignmentListener | None) -> None:
+    def __init__(self, listener: AssignmentListener | None, positions: dict[TopicPartition, int]) -> None:
         self._to = listener
+        self._positions = positions
         self.failure: Exception | None = None
 
     def on_partitions_assigned(self, assigned: Any) -> None:
+        self._forget(assigned)
         if self._to is not None:
             self._tell(self._to.on_assigned, assigned)
 
     def on_partitions_revoked(self, revoked: Any) -> None:
         if self._to is not None:
             self._tell(self._to.on_revoked, revoked)
+        self._forget(revoked)
 
     def on_partitions_lost(self, lost: Any) -> None:
         if self._to is not None:
             self._tell(self._to.on_lost, lost)
+        self._forget(lost)
+
+    def _forget(self, places: Any) -> None:
+        for partition in _our_partitions(places):
+            self._positions.pop(partition, None)
 
     def _tell(self, call: Callable[[set[TopicPartition]], None], places: Any) -> None:
         partitions = _our_partitions(places)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from workers.bus._client import kafka_errors
@@ -51,8 +53,12 @@ class KafkaBusProducer:
     here.
     """
 
-    def __init__(self, client: Any, bootstrap: str, *, max_in_flight_bytes: int, max_block: float) -> None:
-        self._client = client
+    def __init__(
+        self, connect: Callable[[], Any], bootstrap: str, *, max_in_flight_bytes: int, max_block: float
+    ) -> None:
+        self._connect = connect
+        self._client = connect()
+        self._renewal = threading.Lock()
         self._bootstrap = bootstrap
         self._max_in_flight = max_in_flight_bytes
         self._max_block = max_block
@@ -70,6 +76,7 @@ class KafkaBusProducer:
             raise BusError(f"{place}: the producer is closed")
         if size > MAX_RECORD_BYTES:
             raise BusError(f"{place}: a record of {size} bytes is over the limit of {MAX_RECORD_BYTES} bytes")
+        self._renew_if_failed()
         self._require_partition(place)
         self._reserve(place, size)
         try:
@@ -110,6 +117,19 @@ class KafkaBusProducer:
         except kafka_errors.KafkaTimeoutError:
             # Flushing took too long: what is open fails in its deliveries.
             self._client.close(timeout=0)
+
+    def _renew_if_failed(self) -> None:
+        """Replace a client that fails everything from now on.
+
+        One record that the broker refuses for good (over the topic's limit, say) puts kafka-python's
+        idempotent producer in a fatal state, in which it answers every later record with that same error.
+        """
+        with self._renewal:
+            transactions = self._client._transaction_manager
+            if transactions is not None and transactions.has_fatal_error():
+                failed, self._client = self._client, self._connect()
+                with contextlib.suppress(kafka_errors.KafkaError):
+                    failed.close(timeout=0)
 
     def _require_partition(self, place: TopicPartition) -> None:
         """The client blocks or fails late on a partition that does not exist; this says so at once."""
