@@ -6,9 +6,9 @@ there; each of the three is divided out, and what remains is compared with the s
 normal frame. The score is the excess of the strongest place, so that one small dent counts as much as it
 would alone.
 
-Where parts lie in a fixture, their own shape is the largest contrast there is. Then, and only where
-held-out normals say so (``Normals.lies_still``), the median relief of the normals is subtracted first and
-the noise is known place by place.
+A part's own edges are the largest contrast there is. So, where held-out normals say that they share a shape
+(``Normals.lies_still``), every frame is registered to the median relief of the normals, which is subtracted,
+and the noise is known place by place. A moving web shares no shape and is measured as it is.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Noise:
 
     Attributes:
         levels: (5, 12) float32, |difference| by coverage, in units of the normals' height spread.
-        places: per tile the five (s, s) float32 levels by place; empty unless parts lie still.
+        places: per tile the five (s, s) float32 levels by place; empty unless parts share a shape.
         centre: (5,) float32, mean over normals of the log strength of the strongest place.
         spread: (5,) float32, its standard deviation.
     """
@@ -95,7 +95,7 @@ class Dents:
 
     @classmethod
     def fit(cls, evidence: Sequence[Evidence], settings: FitSettings) -> Self:
-        """Fit on the tiles of normal frames that can be used; whether parts lie still is found out.
+        """Fit on the tiles of normal frames that can be used; whether parts share a shape is found out.
 
         Raises:
             TeachError: fewer than three tiles have enough depth.

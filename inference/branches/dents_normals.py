@@ -1,4 +1,4 @@
-"""What the normals teach the dent detector: their reliefs, their noise, and whether parts lie still."""
+"""What the normals teach the dent detector: their reliefs, their noise, and whether they share a shape."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FOLDS = 5
 _STILL = 0.8  # contrast left after subtracting the other folds' median, as a share of that before
 _REGISTRATIONS = 3
 _MOST = 0.8  # share of the frames that must gain
-_FEWEST_STILL = 6  # frames a tile, fewer do not show whether parts lie still
+_FEWEST_STILL = 6  # frames a tile, fewer do not show whether they share a shape
 
 
 Settled = list[tuple[Image, NDArray[np.bool_]]]
@@ -190,6 +190,8 @@ def levels_by_coverage(frames: Sequence[Sequence[Response]]) -> Image:
     middles = (np.arange(BINS) + 0.5) / BINS
     for k in range(SCALES):
         strength = np.concatenate([np.abs(one[k].difference[one[k].known]) for one in frames])
+        if not strength.size:  # no normal was read widely enough for this scale: nor will others be
+            continue
         coverage = np.concatenate([one[k].coverage[one[k].known] for one in frames])
         bins = np.minimum((coverage * BINS).astype(np.intp), BINS - 1)
         counts = np.bincount(bins, minlength=BINS)

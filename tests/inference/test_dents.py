@@ -241,6 +241,19 @@ def test_one_lot_cannot_tell_whether_parts_have_a_shape_by_chance() -> None:
     assert not few.lies_still(few.bare())
 
 
+def test_normals_with_a_small_patch_of_readings_still_teach_and_score_finite() -> None:
+    frames = []
+    for seed in range(4):
+        one = web(seed)
+        assert one.depth is not None
+        patch = np.zeros((SIZE, SIZE), np.bool_)
+        patch[60:72, 60:72] = True
+        frames.append(evidence(one.depth.astype(np.float64), patch, one.group))
+    branch = Dents.fit(frames, FitSettings())
+    assert np.isfinite(branch.score(frames[0])).all()
+    assert np.isfinite(branch.score(web(9))).all()
+
+
 def test_a_tile_that_was_not_taught_is_refused() -> None:
     branch, line = on_parts()
     with pytest.raises(DepthUnusable, match="tile 3"):
