@@ -9,10 +9,12 @@ import fakeredis
 
 from schemas.part import PartKey
 from schemas.verdict import Decision, Mode, Verdict
+from schemas.wire import decode_verdict
 from workers.capture.log import AgentLog
 from workers.clock import ManualClock
-from workers.gate import Gate, Journal, LogPartSource, RecordingActuator, SimulatedPartSource
+from workers.gate import Gate, GateDecision, Journal, LogPartSource, RecordingActuator, SimulatedPartSource
 from workers.gate.actuators import Actuator
+from workers.gate.journal import Entry, read_lines
 from workers.store.verdicts import VerdictStore
 
 STATION = "s1"
@@ -113,3 +115,21 @@ class GateLine:
         for _ in range(round(seconds / step_s)):
             self.clock.advance(step_s)
             self.gate.step()
+
+    def decisions(self) -> dict[PartKey, GateDecision]:
+        """What the journal says, each part once."""
+        found: dict[PartKey, GateDecision] = {}
+        for item in read_lines(self.path.read_bytes()):
+            if isinstance(item, Entry):
+                assert item.part not in found, "decided twice"
+                found[item.part] = item.decision
+        return found
+
+    def standing(self, part: PartKey) -> Decision | None:
+        """The decision that stands in the store."""
+        raw = self.store.standing(part)
+        return None if raw is None else decode_verdict(raw).decision
+
+    def open_for(self) -> PartKey | None:
+        """Which part the gate is open for now."""
+        return self.recorder.open_for

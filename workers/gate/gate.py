@@ -47,6 +47,7 @@ _ALARMING = {
 }
 _FEED_BLOCK_MS = 20
 _FEED_RETRY_S = 0.2
+_FIRST_HEARING_S = 0.25
 
 
 class Gate:
@@ -159,7 +160,7 @@ class Gate:
     def run(self, stop: threading.Event, *, tick_s: float = 0.002) -> None:
         """Turn until ``stop`` is set, then close. Redis is spoken to on a thread of its own."""
         self.start()
-        ended = threading.Event()
+        ended, heard = threading.Event(), threading.Event()
 
         def listen(block_ms: int) -> None:
             try:
@@ -171,13 +172,15 @@ class Gate:
         def follow() -> None:
             while not ended.is_set():
                 before = self._clock.monotonic()
-                listen(_FEED_BLOCK_MS)
+                listen(0 if not heard.is_set() else _FEED_BLOCK_MS)
+                heard.set()
                 if self._feed.down or self._clock.monotonic() - before < 0.001:
                     ended.wait(0.002)
 
-        listen(0)
         thread = threading.Thread(target=follow, name=f"gate-feed-{self._station}", daemon=True)
         thread.start()
+        # Verdicts that are there already are heard first, but an absent Redis must not hold the start up.
+        heard.wait(_FIRST_HEARING_S)
         try:
             while not stop.is_set():
                 self.step(feed=False)
