@@ -1,6 +1,7 @@
 """``crosscheck``: the command line.
 
-Each command is a file in ``workers/commands``, imported when it is called: ``--help`` does not wait for torch.
+Each command is a file in ``workers/commands``, imported when it is called, so that ``--help`` does not wait
+for torch.
 """
 
 from __future__ import annotations

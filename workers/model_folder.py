@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from inference.inspector import Inspector
-
 from workers.errors import SettingsError
 from workers.models import UnknownProduct
 

@@ -16,7 +16,7 @@ from compose.services import Services
 from inference.datasets.synthetic import SyntheticDataset
 from inference.inspector import Inspector
 from inference.teach import TeachSettings, teach
-from schemas.verdict import Decision, Mode
+from schemas.verdict import Decision
 from workers.bus.base import Bus
 from workers.bus.memory import MemoryBus
 from workers.commands import console
@@ -82,9 +82,8 @@ def run_demo(
     summary = summarise(run, script)
     sheet = draw(run, summary, out / "contact-sheet.png")
     _show(summary, script)
-    say(
-        f"\ncontact sheet: {sheet}\nevery trigger and decision: {out / 'triggers.jsonl'}, {out / 'gate.jsonl'}"
-    )
+    say(f"\ncontact sheet: {sheet}")
+    say(f"every trigger and decision: {out / 'triggers.jsonl'}, {out / 'gate.jsonl'}")
     console.write_json(json_file, summary.to_json())
     if not summary.ok:
         console.err.print("[bold red]the line broke a promise: see the table above[/bold red]")
@@ -163,14 +162,21 @@ def _show(summary: Summary, script: Script) -> None:
     console.out.print(_by_size(summary))
     latency = values["latency_ms"]
     modes = ", ".join(f"{count} {mode}" for mode, count in values["modes"].items() if count)
+    p50, p95, p99 = (console.number(latency[name], 0) for name in ("p50", "p95", "p99"))
+    counts = "  ".join(
+        f"{name} {values[name]}" for name in ("triggers", "published", "verdicts", "decisions")
+    )
+    back = "yes" if summary.degraded_mode_seen else "NO"
     console.out.print(
-        f"triggers {values['triggers']}  published {values['published']}  verdicts {values['verdicts']}  "
-        f"decisions {values['decisions']}  [bold]lost {values['lost']}[/bold]  "
-        f"duplicates {values['duplicates']}  [bold]unsafe passes {values['unsafe_passes']}[/bold]\n"
-        f"modes: {modes}; {Mode.RGB.value} only while depth was out, fused again after part "
-        f"{script.drop[1] + 2}: {'yes' if summary.degraded_mode_seen else 'NO'}\n"
-        f"trigger to verdict: p50 {console.number(latency['p50'], 0)} ms, "
-        f"p95 {console.number(latency['p95'], 0)} ms, p99 {console.number(latency['p99'], 0)} ms; {values['frames_per_second']:.1f} parts/s"
+        f"{counts}  [bold]lost {values['lost']}[/bold]  duplicates {values['duplicates']}  "
+        f"[bold]unsafe passes {values['unsafe_passes']}[/bold]"
+    )
+    console.out.print(f"modes: {modes}")
+    console.out.print(
+        f"colour alone while depth was out, fused again after part {script.drop[1] + 2}: {back}"
+    )
+    console.out.print(
+        f"trigger to verdict: p50 {p50} ms, p95 {p95} ms, p99 {p99} ms; {summary.frames_per_second:.1f} parts/s"
     )
 
 

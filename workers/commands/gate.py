@@ -64,7 +64,8 @@ def _show(report: GateReport, lost: int, duplicates: int) -> None:
         table.add_row(decision, str(count))
     console.out.print(table)
     latency = report.latency_ms
+    p50, p99 = (console.number(latency[name], 0) for name in ("p50", "p99"))
     console.out.print(
-        f"{report.decisions} decisions, {report.opened} opened, lost {lost}, duplicates {duplicates}; "
-        f"trigger to verdict p50 {console.number(latency['p50'], 0)} ms, p99 {console.number(latency['p99'], 0)} ms"
+        f"{report.decisions} decisions, {report.opened} opened, lost {lost}, duplicates {duplicates}"
     )
+    console.out.print(f"trigger to verdict: p50 {p50} ms, p99 {p99} ms")

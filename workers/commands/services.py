@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -9,7 +10,8 @@ from rich.table import Table
 from compose.services import Services
 from workers.bus.kafka import KafkaBus
 from workers.commands import console
-from workers.topics import TopicPlan
+from workers.settings import Settings
+from workers.topics import StationMap, TopicPlan
 
 
 def up(folder: Path) -> None:
@@ -44,21 +46,53 @@ def status(folder: Path) -> int:
     return console.OK if found.kafka and found.redis else console.NO_SERVICE
 
 
-def topics(plan: TopicPlan, *, bootstrap: str, out: Path | None, dry_run: bool) -> None:
-    """Print the plan, make the topics, write the station map."""
+def make_topics(
+    settings: Settings,
+    stations: Sequence[str],
+    *,
+    frames_per_second: float,
+    frame_bytes: int,
+    retention_hours: float,
+    partitions: int | None,
+    out: Path,
+    dry_run: bool,
+) -> None:
+    """Print the plan, make the topics, write the station map; stations already on the map stay where they are."""
+    plan = TopicPlan(
+        _station_map(out, stations, partitions),
+        frames_per_second=frames_per_second,
+        frame_bytes=frame_bytes,
+        retention_hours=retention_hours,
+        prefix=settings.topic_prefix,
+    )
     table = Table(title="topics")
     for heading in ("topic", "partitions", "retention", "bytes kept a partition", "largest record"):
         table.add_column(heading, justify="left" if heading == "topic" else "right")
     for row in plan.rows():
         table.add_row(*row)
     console.out.print(table)
+    for station in plan.station_map:
+        console.out.print(f"station {station}: partition {plan.station_map.partition(station)}")
     if dry_run:
+        console.out.print("nothing was changed (--dry-run)")
         return
-    bus = KafkaBus(bootstrap)
+    bus = KafkaBus(settings.kafka)
     try:
         plan.apply(bus)
     finally:
         bus.close()
-    if out is not None:
-        plan.station_map.save(out)
-        console.out.print(f"station map: {out}")
+    plan.station_map.save(out)
+    console.out.print(f"station map: {out}")
+
+
+def _station_map(out: Path, stations: Sequence[str], partitions: int | None) -> StationMap:
+    if not out.exists():
+        return StationMap.balanced(stations, partitions)
+    known = StationMap.load(out)
+    if partitions is not None and partitions != known.partitions:
+        known = StationMap({name: known.partition(name) for name in known}, partitions)
+    for station in stations:
+        if partitions is None and station not in known:
+            known = StationMap({name: known.partition(name) for name in known}, known.partitions + 1)
+        known = known.with_station(station)
+    return known
