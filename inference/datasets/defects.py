@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 SHAPE_MM = 1.0
 """Height change of a ``shape`` or ``both`` defect of contrast 1, at its strongest point."""
-COLOUR_SHARE = 0.5
+COLOUR_SHARE = 0.85
 """How far reflectance goes towards the stain's at contrast 1."""
 
 
@@ -42,7 +42,7 @@ class Defect:
     Attributes:
         kind: which sensors see it: "colour", "shape" or "both".
         size: its diameter (a crack's or scratch's length) in pixels of the picture.
-        contrast: its strength; 1 is plain to see: 1 mm of height, half the way to the stain's colour.
+        contrast: its strength; 1 is plain to see: 1 mm of height, 85 % of the way to the stain's colour.
         seed: picks form and place.
 
     Raises:
@@ -158,7 +158,7 @@ def damage(defect: Defect, *, albedo: Floats, height: Floats, cover: Floats) -> 
         elif form == "faded":
             # Print or colour that did not take: everything goes to one pale tone.
             share = np.minimum(1, 2.2 * _blob(rng, x, y, size, 0.25))
-            goal = albedo[max(0, cy - 2) : cy + 3, max(0, cx - 2) : cx + 3].mean((0, 1)) * 0.6 + 0.16
+            goal = albedo[max(0, cy - 2) : cy + 3, max(0, cx - 2) : cx + 3].mean((0, 1)) * 0.5 + 0.30
         elif form == "stain":
             share = np.minimum(1, 2.5 * _blob(rng, x, y, size, 0.5))
             rim = np.clip(1 - np.abs(share - 0.35) / 0.3, 0, 1)  # a dried drop is darkest along its rim
@@ -201,7 +201,7 @@ def damage(defect: Defect, *, albedo: Floats, height: Floats, cover: Floats) -> 
         share = np.minimum(1, 3 * _blob(rng, x, y, size, 0.6))
         goal, deep = albedo[cy, cx] * 0.5 + 0.16, 1.8
     share = (share * on_part).astype(np.float32)
-    new_albedo += np.minimum(1, COLOUR_SHARE * 1.4 * contrast * share)[..., None] * (goal - albedo)
+    new_albedo += np.minimum(1, COLOUR_SHARE * contrast * share)[..., None] * (goal - albedo)
     rough = 1 + 0.25 * rng.standard_normal(height.shape, dtype=np.float32)
     new_height = np.maximum(new_height - SHAPE_MM * deep * contrast * share * rough, 0)
     return Damage(form, share > 0.25, new_albedo, new_height, new_height)

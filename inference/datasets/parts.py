@@ -119,12 +119,12 @@ def draw_part(pixels_per_mm: float, seed: int) -> Layers:
     brushed = np.maximum(brushed, metal)
 
     # Label plate, raised and flat, right of the hub and above the ribs.
-    plate = _box(x, y, 21, -12.5, 43, 21.5, 2)
+    plate = _box(x, y, 19.5, -12.5, 40, 21.5, 2)
     z += 1.0 * _ramp(plate, 0.8)
     _paint(albedo, inside(plate + 0.8), (0.62, 0.62, 0.58))
     mark = _print(round(18.0 * pixels_per_mm), seed)
     top = round((height - 1) / 2 + (-12.5 - 9.0) * pixels_per_mm)
-    left = round((width - 1) / 2 + (21 - 18.0) * pixels_per_mm)
+    left = round((width - 1) / 2 + (19.5 - 18.0) * pixels_per_mm)
     ink = np.zeros_like(x)
     ink[top : top + mark.shape[0], left : left + mark.shape[1]] = mark
     _paint(albedo, 0.94 * ink, (0.025, 0.028, 0.035))

@@ -95,7 +95,7 @@ def photograph(
 ) -> NDArray[np.uint8]:
     """What the camera makes of linear light: lens blur, vignette, shot and read noise, tone curve, 8 bits."""
     rows, columns = colour.shape[:2]
-    out = np.asarray(cv2.GaussianBlur(colour, (0, 0), max(0.45, 0.22 * pixels_per_mm)), np.float32)
+    out = np.asarray(cv2.GaussianBlur(colour, (0, 0), min(max(0.45, 0.22 * pixels_per_mm), 1.0)), np.float32)
     y = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, columns, dtype=np.float32)[None]
     out *= (1 - 0.13 * (x * x + y * y))[..., None]

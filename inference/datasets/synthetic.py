@@ -47,7 +47,8 @@ class SyntheticPart:
         seed: picks the product (colour, ribs, hub, printed code) and its belt.
         size: pixels of the picture, one number or (height, width).
         noise: factor on the noise of both sensors.
-        pose: factor on how far parts lie from their place: 1 is about 1.5 mm and 1.5 degrees, one sigma.
+        pose: factor on how far parts lie from their place: 1 is 0.6 mm and 0.6 degrees, one
+            sigma, as behind a side guide and a photo-eye; never more than twice that.
     """
 
     def __init__(
@@ -80,8 +81,8 @@ class SyntheticPart:
         rng = np.random.default_rng([self.seed, part_seed, 2])
         lot_rng = np.random.default_rng([self.seed, lot, 3])
 
-        shift = (self.pose * rng.normal(0, 1.5, 2).clip(-3, 3) * scale).astype(np.float32)
-        angle = self.pose * float(np.clip(rng.normal(0, 1.5), -3.5, 3.5))
+        shift = (self.pose * rng.normal(0, 0.6, 2).clip(-1.2, 1.2) * scale).astype(np.float32)
+        angle = self.pose * float(np.clip(rng.normal(0, 0.6), -1.2, 1.2))
         layers = stage.place(float(shift[0]), float(shift[1]), angle)
 
         light = Light(
@@ -298,10 +299,10 @@ class SyntheticDataset:
         return [self._item(split, index, index, None) for index in range(self._counts[split])]
 
     def _item(self, split: str, index: int, number: int, defect: Defect | None) -> Item:
-        offset = 1000 * (1 + ("train", "validation", "test").index(split))
-        lot = offset * (self.seed + 1) + index // self._lot_size
-        # Far apart, so that no split or seed ever draws a part of another.
-        part_seed = (self.seed * 3 + offset // 1000) * 1_000_000 + index
+        # Far apart, so that no split or seed ever draws a part or a lot of another.
+        stretch = self.seed * 3 + ("train", "validation", "test").index(split)
+        lot = 1000 + stretch * 100_000 + index // self._lot_size
+        part_seed = (stretch + 1) * 1_000_000 + index
         label = GOOD if defect is None else str(defect.kind)
 
         def rendered() -> Rendered:
