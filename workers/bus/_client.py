@@ -11,23 +11,25 @@ import warnings
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="(read|open)_text is deprecated", category=DeprecationWarning)
     from kafka import (
-        ConsumerRebalanceListener,
         KafkaAdminClient,
         KafkaConsumer,
         KafkaProducer,
     )
     from kafka import errors as kafka_errors
     from kafka.admin import ConfigResource, ConfigResourceType
+    from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+    from kafka.future import Future
     from kafka.record import util as record_util
     from kafka.structs import OffsetAndMetadata
     from kafka.structs import TopicPartition as KafkaTopicPartition
 
 __all__ = [
+    "AsyncConsumerRebalanceListener",
     "ConfigResource",
     "ConfigResourceType",
-    "ConsumerRebalanceListener",
     "CooperativeStickyAssignor",
+    "Future",
     "KafkaAdminClient",
     "KafkaConsumer",
     "KafkaProducer",

@@ -126,7 +126,10 @@ class Producer(Protocol):
 
 
 class AssignmentListener(Protocol):
-    """Told of every change of assignment, inside ``poll`` or ``close``, on the consumer's own thread."""
+    """Told of every change of assignment while its consumer stands inside ``poll`` or ``close``.
+
+    It may call the consumer, to commit or to pause. With Kafka it runs on a thread of its own.
+    """
 
     def on_assigned(self, partitions: set[TopicPartition]) -> None:
         """These partitions were added; they start unpaused, at the committed offset."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from workers.bus._client import (
-    ConsumerRebalanceListener,
+    AsyncConsumerRebalanceListener,
     CooperativeStickyAssignor,
+    Future,
     KafkaConsumer,
     KafkaTopicPartition,
     OffsetAndMetadata,
@@ -79,7 +81,7 @@ class KafkaBusConsumer:
         """Join the group; partitions come and go inside ``poll``."""
         if self._group is None:
             raise ValueError("a consumer without a group reads by assign()")
-        self._listener = _Listener(listener, self._positions)
+        self._listener = _Listener(self._client._net, listener, self._positions)
         with _ours(self._bootstrap):
             # A leader that joins before it knows the topic would assign none of its partitions.
             for topic in topics:
@@ -230,41 +232,59 @@ class KafkaBusConsumer:
                 )
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes rebalances on and keeps the first error, which the client would swallow."""
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes rebalances on and keeps the first error, which the client would swallow.
 
-    def __init__(self, listener: AssignmentListener | None, positions: dict[TopicPartition, int]) -> None:
+    The client tells of rebalances on its IO thread, where a commit would wait for itself. Each call goes to a
+    thread of its own, while the thread that owns the consumer stands still inside ``poll`` or ``close``.
+    """
+
+    def __init__(
+        self, net: Any, listener: AssignmentListener | None, positions: dict[TopicPartition, int]
+    ) -> None:
+        self._net = net
         self._to = listener
         self._positions = positions
         self.failure: Exception | None = None
 
-    def on_partitions_assigned(self, assigned: Any) -> None:
+    async def on_partitions_assigned(self, assigned: Any) -> None:
         self._forget(assigned)
         if self._to is not None:
-            self._tell(self._to.on_assigned, assigned)
+            await self._tell(self._to.on_assigned, assigned)
 
-    def on_partitions_revoked(self, revoked: Any) -> None:
+    async def on_partitions_revoked(self, revoked: Any) -> None:
         if self._to is not None:
-            self._tell(self._to.on_revoked, revoked)
+            await self._tell(self._to.on_revoked, revoked)
         self._forget(revoked)
 
-    def on_partitions_lost(self, lost: Any) -> None:
+    async def on_partitions_lost(self, lost: Any) -> None:
         if self._to is not None:
-            self._tell(self._to.on_lost, lost)
+            await self._tell(self._to.on_lost, lost)
         self._forget(lost)
 
     def _forget(self, places: Any) -> None:
         for partition in _our_partitions(places):
             self._positions.pop(partition, None)
 
-    def _tell(self, call: Callable[[set[TopicPartition]], None], places: Any) -> None:
+    async def _tell(self, call: Callable[[set[TopicPartition]], None], places: Any) -> None:
         partitions = _our_partitions(places)
         if not partitions:
             return
-        try:
-            call(partitions)
-        except Exception as error:
-            self.failure = self.failure or error
+        over = Future()
+
+        async def settle() -> None:
+            over.success(None)
+
+        def run() -> None:
+            try:
+                call(partitions)
+            except Exception as error:
+                self.failure = self.failure or error
+            finally:
+                self._net.call_soon_threadsafe(settle)
+
+        threading.Thread(target=run, name="rebalance", daemon=True).start()
+        await over
 
 
 def _theirs(partition: TopicPartition) -> Any:
