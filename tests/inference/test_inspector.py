@@ -179,7 +179,7 @@ def test_an_unforeseen_failure_of_a_library_stays_with_its_frame(
 
 def test_samples_of_other_types_are_refused() -> None:
     with pytest.raises(BadSample, match="uint8"):
-        Sample(np.zeros((4, 4, 3), np.float32), None)  # type: ignore[arg-type]
+        Sample(np.zeros((4, 4, 3), np.float32), None)
     with pytest.raises(BadSample, match="uint16"):
         Sample(None, np.zeros((4, 4, 1), np.uint16))
 

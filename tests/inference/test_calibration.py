@@ -1,0 +1,97 @@
+"""Scales, thresholds and fusion: the formulas, and what they promise on simulated normals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from inference.branches.base import Evidence
+from inference.calibration import Scale, Threshold, group_weights, scale_of, threshold_of, weighted
+from inference.errors import BundleError, NoReading
+from inference.fusion import calibrated, enlarge, fuse_maps, log_sum_exp, measure, top_mean
+
+
+def test_each_group_has_the_same_weight() -> None:
+    weights = group_weights(["a", "a", "a", "b"])
+    assert weights == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    mean, deviation = weighted([1.0, 1.0, 1.0, 3.0], ["a", "a", "a", "b"])
+    assert mean == pytest.approx(2.0)
+    assert deviation == pytest.approx(math.sqrt(2.0))
+
+
+def test_with_one_frame_a_group_it_is_the_sample_deviation() -> None:
+    values = [1.0, 4.0, 2.0, 8.0]
+    mean, deviation = weighted(values, list("abcd"))
+    assert mean == pytest.approx(np.mean(values))
+    assert deviation == pytest.approx(np.std(values, ddof=1))
+    assert scale_of([5.0, 5.0], ["a", "b"]) == Scale(5.0, 5e-3)
+
+
+def test_the_threshold_is_a_prediction_limit_on_logs() -> None:
+    scores = [0.2, 0.9, -0.4, 0.5, 0.1]
+    found = threshold_of(scores, list("abcde"), shift=4.0, false_reject=0.01)
+    logs = np.log(np.array(scores) + 4.0)
+    limit = logs.mean() + stats.t.ppf(0.99, 4) * logs.std(ddof=1) * math.sqrt(1 + 1 / 5)
+    assert found.value == pytest.approx(math.exp(limit) - 4.0)
+    assert found.low < found.value < found.high
+    assert (found.groups, found.frames) == (5, 5)
+    assert Threshold.from_map(found.to_map()) == found
+
+
+def test_tiles_of_one_frame_do_not_count_as_many() -> None:
+    few = threshold_of([0.0, 1.0, 2.0], list("abc"), shift=5.0, false_reject=0.01)
+    many = threshold_of([0.0, 1.0, 2.0] * 4, list("abc") * 4, shift=5.0, false_reject=0.01)
+    assert many.groups == 3
+    assert many.value == pytest.approx(few.value)
+
+
+def test_the_false_reject_rate_is_kept_on_new_normals() -> None:
+    rng = np.random.default_rng(0)
+    rejected = []
+    for _ in range(400):
+        train = np.exp(rng.normal(1.0, 0.2, 20)) - 2.0
+        limit = threshold_of(list(train), [str(i) for i in range(20)], shift=2.0, false_reject=0.05).value
+        rejected.append(float(np.mean(np.exp(rng.normal(1.0, 0.2, 200)) - 2.0 > limit)))
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("change", [{"value": float("nan")}, {"low": None}, {"groups": 2.5}, {"mean": True}])
+def test_a_damaged_threshold_is_refused(change: dict[str, object]) -> None:
+    good = threshold_of([0.0, 1.0, 2.0], list("abc"), shift=5.0, false_reject=0.01).to_map()
+    with pytest.raises(BundleError, match="threshold"):
+        Threshold.from_map({**good, **change})
+
+
+def test_log_sum_exp_is_a_soft_maximum_that_no_branch_can_veto() -> None:
+    assert log_sum_exp([1.0, 2.0, 3.0]) == pytest.approx(math.log(math.e + math.e**2 + math.e**3))
+    assert log_sum_exp([700.0, 900.0]) == pytest.approx(900.0)
+    assert log_sum_exp([8.0, -50.0, -50.0]) == pytest.approx(8.0)
+    assert log_sum_exp([-1.5]) == -1.5
+
+
+def test_maps_are_joined_as_the_scores_are() -> None:
+    rng = np.random.default_rng(2)
+    maps = {name: rng.normal(size=(256, 256)).astype(np.float32) for name in "abc"}
+    scales = {name: Scale(float(i), 0.5 + i) for i, name in enumerate("abc")}
+    found = fuse_maps(maps, scales, empty=-9.0)
+    at = {name: float(maps[name][7, 9]) for name in "abc"}
+    assert found[7, 9] == pytest.approx(log_sum_exp(list(calibrated(at, scales).values())), abs=1e-5)
+    assert (fuse_maps({}, scales, empty=-9.0) == -9.0).all()
+
+
+def test_the_image_score_is_the_mean_of_the_highest_hundredth() -> None:
+    image = np.arange(10_000, dtype=np.float32).reshape(100, 100)
+    assert top_mean(image) == pytest.approx(np.arange(9_900, 10_000).mean())
+    assert enlarge(np.full((28, 28), 3.0, np.float32)) == pytest.approx(3.0)
+
+
+def test_a_frame_that_no_tile_shows_is_an_error() -> None:
+    class Blind:
+        name = "blind"
+        needs = frozenset({"depth"})
+
+    with pytest.raises(NoReading, match="blind"):
+        measure([Evidence()], [Blind()])  # type: ignore[list-item]
