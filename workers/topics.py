@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +127,8 @@ class StationMap:
             stations, partitions = content["stations"], content["partitions"]
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(
-                f"{where}: not a station map ({type(error).__name__}: {error}); write it with `crosscheck topics`"
+                f"{where}: not a station map ({type(error).__name__}: {error});"
+                " write it with `crosscheck topics`"
             ) from None
         if not isinstance(stations, dict) or type(partitions) is not int:
             raise SettingsError(f"{where}: not a station map; write it with `crosscheck topics`")
@@ -143,7 +143,7 @@ class StationMap:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(self.to_json())
-            os.replace(part, path)
+            part.replace(path)
         except OSError as error:
             raise SettingsError(f"station map {path}: cannot write it ({error.strerror})") from None
 
@@ -168,9 +168,9 @@ class StationMap:
 class TopicPlan:
     """How every topic is to look, from what the line produces.
 
-    ``frames_per_second`` and ``frame_bytes`` are those of one station. Bytes are kept for the planned rate with
-    half as much again in reserve: retention by time is what should end a frame's life, and the limit in bytes
-    only guards the disk.
+    ``frames_per_second`` and ``frame_bytes`` are those of one station. Bytes are kept for the planned rate
+    with half as much again in reserve: retention by time is what should end a frame's life, and the limit in
+    bytes only guards the disk.
     """
 
     station_map: StationMap

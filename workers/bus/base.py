@@ -108,6 +108,14 @@ class Producer(Protocol):
         """
         ...
 
+    def prepare(self, place: TopicPartition, timeout: float) -> None:
+        """Find out now where a partition is, so that the first ``send`` does not spend its ``max_block`` on it.
+
+        Raises:
+            BusError: it does not exist, or the broker did not answer within ``timeout`` seconds.
+        """
+        ...
+
     def in_flight_bytes(self) -> int:
         """Bytes sent whose outcome is not known yet."""
         ...

@@ -89,6 +89,19 @@ class KafkaBusProducer:
         future.add_both(lambda _: self._release(size))
         return KafkaDelivery(future, place, size, self._bootstrap)
 
+    def prepare(self, place: TopicPartition, timeout: float) -> None:
+        """Ask for the topic's partitions and leaders until they are known."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._require_partition(place)
+            except BusError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
     def in_flight_bytes(self) -> int:
         """Bytes sent whose outcome is not known yet."""
         with self._settled:

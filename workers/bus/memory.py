@@ -136,6 +136,12 @@ class MemoryProducer:
             self._open.append(delivery)
         return delivery
 
+    def prepare(self, place: TopicPartition, timeout: float) -> None:
+        """Whether the partition is there."""
+        known = self._bus.partitions(place.topic)
+        if known is None or place.partition >= known:
+            raise BusError(f"{place} does not exist: create it with `crosscheck topics`")
+
     def in_flight_bytes(self) -> int:
         """Bytes sent whose outcome is not known yet."""
         with self._bus.changed:
