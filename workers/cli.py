@@ -139,6 +139,13 @@ def capture(
     stations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Station map written by `crosscheck topics`.")
     ] = None,
+    colour: Annotated[
+        str | None,
+        typer.Option(
+            metavar="jpeg|png|raw",
+            help="How colour is sent; png for a folder, so that what was taught is what is judged; else jpeg.",
+        ),
+    ] = None,
     separate: Annotated[
         bool, typer.Option("--separate", help="Send colour and depth as two records, as two agents would.")
     ] = False,
@@ -171,6 +178,7 @@ def capture(
         deadline_s=deadline,
         log_file=log_file,
         partitioned=partitioned,
+        colour=colour,
         separate=separate,
         same_field=same_field or None,
         seed=seed,

@@ -9,12 +9,14 @@ from typing import Protocol
 from rich.table import Table
 
 from inference.datasets.synthetic import SyntheticPart
+from schemas.payload import ColourEncoding
 from workers.capture.agent import CaptureAgent, CaptureReport
 from workers.capture.log import AgentLog
 from workers.capture.publisher import Publisher
 from workers.capture.sources import FolderSource, SyntheticLine
 from workers.commands import console
 from workers.commands.local import open_bus
+from workers.errors import SettingsError
 from workers.logs import configure_logs
 from workers.settings import Settings
 from workers.topics import StationMap
@@ -39,6 +41,7 @@ def run_capture(
     deadline_s: float,
     log_file: Path,
     partitioned: StationMap,
+    colour: str | None,
     separate: bool,
     same_field: bool | None,
     seed: int,
@@ -47,6 +50,7 @@ def run_capture(
 ) -> int:
     """Publish until the source ends; the exit code is not 0 when a frame did not reach the broker."""
     configure_logs(settings.log)
+    encoding = _encoding(colour, folder=data is not None)
     source: FolderSource | SyntheticLine
     expects: Sequence[str] = ("rgb", "depth")
     if data is not None:
@@ -65,6 +69,7 @@ def run_capture(
                 topic=settings.topic("frames"),
                 deadline_s=deadline_s,
                 depth_scale=source.depth_scale,
+                colour=encoding,
                 expects=expects,
                 log=log,
             )
@@ -87,6 +92,16 @@ def run_capture(
         },
     )
     return console.OK if report.failed == 0 else console.BROKEN_PROMISE
+
+
+def _encoding(name: str | None, *, folder: bool) -> ColourEncoding:
+    if name is None:
+        return ColourEncoding.PNG if folder else ColourEncoding.JPEG
+    try:
+        return ColourEncoding(name)
+    except ValueError:
+        known = ", ".join(encoding.value for encoding in ColourEncoding)
+        raise SettingsError(f"--colour {name}: use one of {known}") from None
 
 
 def _show(report: CaptureReport, log_file: Path) -> None:

@@ -19,6 +19,7 @@ from inference.teach import TeachSettings, teach
 from schemas.verdict import Decision
 from workers.bus.base import Bus
 from workers.bus.memory import MemoryBus
+from workers.capture.published import AsPublished
 from workers.commands import console
 from workers.commands.local import SERVICES
 from workers.demo.picture import draw
@@ -91,8 +92,10 @@ def run_demo(
 
 
 def _taught(root: Path, seed: int) -> ModelFolder:
-    dataset = SyntheticDataset(
-        train=96, validation=32, test_good=0, defects_per_kind=0, seed=seed, product=seed, size=SIZE
+    dataset = AsPublished(
+        SyntheticDataset(
+            train=96, validation=32, test_good=0, defects_per_kind=0, seed=seed, product=seed, size=SIZE
+        )
     )
     started = time.monotonic()
     with console.progress() as report:
@@ -176,7 +179,8 @@ def _show(summary: Summary, script: Script) -> None:
         f"colour alone while depth was out, fused again after part {script.drop[1] + 2}: {back}"
     )
     console.out.print(
-        f"trigger to verdict: p50 {p50} ms, p95 {p95} ms, p99 {p99} ms; {summary.frames_per_second:.1f} parts/s"
+        f"trigger to verdict: p50 {p50} ms, p95 {p95} ms, p99 {p99} ms; "
+        f"{summary.frames_per_second:.1f} parts/s over the run, nothing skipped"
     )
 
 

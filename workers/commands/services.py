@@ -57,7 +57,7 @@ def make_topics(
     out: Path,
     dry_run: bool,
 ) -> None:
-    """Print the plan, make the topics, write the station map; stations already on the map stay where they are."""
+    """Print the plan, make the topics, write the station map; stations already on it stay where they are."""
     plan = TopicPlan(
         _station_map(out, stations, partitions),
         frames_per_second=frames_per_second,

@@ -37,7 +37,7 @@ def _pick(summary: Summary) -> list[tuple[Outcome, str]]:
     take((o for o in good if o.in_drop), lambda o: "depth sensor out: colour alone may not pass it")
     take(
         summary.of(DefectKind.SHAPE.value, in_drop=True),
-        lambda o: f"{planted(o)}, depth out: nobody can see it, so it does not pass",
+        lambda o: "depth sensor out: the dent is invisible, so no pass",
     )
     take((o for o in summary.outcomes if o.opened and o.kind != GOOD), lambda o: f"missed; {planted(o)}")
     take((o for o in good if o.decision is Decision.REJECT), lambda o: "a false reject")
