@@ -109,7 +109,7 @@ class Producer(Protocol):
         ...
 
     def prepare(self, place: TopicPartition, timeout: float) -> None:
-        """Find out now where a partition is, so that the first ``send`` does not spend its ``max_block`` on it.
+        """Find out now where a partition is, so that the first ``send`` spends none of its time on it.
 
         Raises:
             BusError: it does not exist, or the broker did not answer within ``timeout`` seconds.
