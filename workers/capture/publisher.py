@@ -38,6 +38,7 @@ _log = structlog.get_logger(__name__)
 RGB = "rgb"
 DEPTH = "depth"
 _REMEMBERED = 1024
+_PREPARE_S = 5.0
 
 
 class Stations(Protocol):
@@ -135,6 +136,10 @@ class Publisher:
             max_block=max_block_s,
             delivery_timeout=delivery_timeout_s,
         )
+        # Where the partition is takes longer to learn than a frame may wait: the first one would be lost. A
+        # broker that is away now may be back by then; if not, each frame says so.
+        with suppress(BusError):
+            self._producer.prepare(TopicPartition(topic, self._partition), _PREPARE_S)
         self.station = station
         self._product = product
         self._topic = topic
