@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.baseline import Baseline
 from inference.branches.base import Branch, Evidence, Needs, Reduce
 from inference.calibration import Scale
 from inference.errors import DepthUnusable, NoReading, NotFinite
@@ -54,43 +55,62 @@ def top_mean(image: Image, share: float = TOP_SHARE) -> float:
     return float(top.mean(dtype=np.float64))
 
 
-def measure(tiles: Sequence[Evidence], branches: Sequence[Branch]) -> Measured:
-    """Score the tiles of one frame, each branch on the tiles whose sensors it needs.
+def look(evidence: Evidence, branches: Sequence[Branch]) -> dict[str, Image]:
+    """The raw map of each branch on its own grid, of those whose sensors the tile has.
+
+    Raises:
+        NotFinite: a map holds NaN or infinity.
+    """
+    seen: dict[str, Image] = {}
+    depth_used = evidence.fine_tokens is not None
+    for branch in branches:
+        if Needs.DEPTH in branch.needs and not depth_used:
+            continue
+        if Needs.RGB in branch.needs and evidence.rgb_tokens is None:
+            continue
+        try:
+            raw = branch.score(evidence)
+        except DepthUnusable:
+            # A sensor that one branch cannot use is not half used: its other branches drop out as well.
+            for other in branches:
+                if Needs.DEPTH in other.needs:
+                    seen.pop(other.name, None)
+            depth_used = False
+            continue
+        if not finite(raw):
+            raise NotFinite(f"branch {branch.name}: its map holds values that are not finite")
+        seen[branch.name] = raw
+    return seen
+
+
+def measure(
+    tiles: Sequence[Mapping[str, Image]], branches: Sequence[Branch], baselines: Mapping[str, Baseline]
+) -> Measured:
+    """One frame's raw maps to branch scores and maps on the model grid.
+
+    Args:
+        tiles: what :func:`look` gave for each tile, in the order of the layout.
+        branches: all of them must have seen at least one tile.
+        baselines: by branch, of those that have one.
 
     Raises:
         NoReading: a branch had no tile to look at.
-        NotFinite: a map holds NaN or infinity.
     """
     scores: dict[str, float] = {}
     maps: list[dict[str, Image]] = []
-    for evidence in tiles:
-        seen: dict[str, Image] = {}
-        found: dict[str, float] = {}
-        depth_used = evidence.fine_tokens is not None
+    for index, seen in enumerate(tiles):
+        large: dict[str, Image] = {}
         for branch in branches:
-            if Needs.DEPTH in branch.needs and not depth_used:
+            raw = seen.get(branch.name)
+            if raw is None:
                 continue
-            if Needs.RGB in branch.needs and evidence.rgb_tokens is None:
-                continue
-            try:
-                raw = branch.score(evidence)
-            except DepthUnusable:
-                # A sensor that one branch cannot use is not half used: its other branches drop out as well.
-                for other in branches:
-                    if Needs.DEPTH in other.needs:
-                        seen.pop(other.name, None)
-                        found.pop(other.name, None)
-                depth_used = False
-                continue
-            if not finite(raw):
-                raise NotFinite(f"branch {branch.name}: its map holds values that are not finite")
-            seen[branch.name] = enlarge(raw)
-            found[branch.name] = (
-                float(raw.max()) if branch.reduce is Reduce.MAX else top_mean(seen[branch.name])
-            )
-        maps.append(seen)
-        for name, score in found.items():
-            scores[name] = max(score, scores.get(name, -math.inf))
+            baseline = baselines.get(branch.name)
+            if baseline is not None:
+                raw = baseline.apply(raw, index)
+            large[branch.name] = enlarge(raw)
+            score = float(raw.max()) if branch.reduce is Reduce.MAX else top_mean(large[branch.name])
+            scores[branch.name] = max(score, scores.get(branch.name, -math.inf))
+        maps.append(large)
     missing = [branch.name for branch in branches if branch.name not in scores]
     if missing:
         raise NoReading(f"no tile could be scored by {', '.join(missing)}: too little of the frame was read")

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.baseline import Baseline
 from inference.branches import branches_of
-from inference.branches.base import Branch
+from inference.branches.base import Branch, Reduce
 from inference.bundle import Bundle, read_bundle
 from inference.calibration import Scale, Threshold
 from inference.errors import BundleError, InferenceError, NoReading, NotFinite
 from inference.features.base import Features, add, finite, profile, sub
-from inference.fusion import Measured, calibrated, fuse_maps, log_sum_exp, measure
+from inference.fusion import Measured, calibrated, fuse_maps, log_sum_exp, look, measure
 from inference.inspection import HeatmapArray, Inspection
 from inference.prepare import MODEL_SIDE, Preparation, Sensors
 from inference.sample import Sample
@@ -86,10 +87,16 @@ class Inspector:
             )
         self.preparation = Preparation.from_map(_table(manifest, "prepare", where))
         self._features = Features.restore(sub(bundle.tensors, "features."), self._device)
+        tiles = self.preparation.layout.count
         self._branches: dict[str, Branch] = {}
         for kind in branches_of(self.preparation.full_mode):
             state = sub(bundle.tensors, f"{kind.name}.")
             self._branches[kind.name] = kind.restore(state, self._device)
+        self._baselines = {
+            kind.name: Baseline.restore(sub(bundle.tensors, f"baseline.{kind.name}."), tiles)
+            for kind in branches_of(self.preparation.full_mode)
+            if kind.reduce is Reduce.TOP
+        }
         self._scales = {
             name: _scale(_table(manifest, "calibration", where).get(name), name, where)
             for name in self._branches
@@ -228,7 +235,9 @@ class Inspector:
         add(timings, "prepare", perf_counter() - start)
         evidence = [self._features.evidence(tile, timings=timings) for tile in tiles]
         start = perf_counter()
-        measured = measure(evidence, [self._branches[name] for name in self._names(mode)])
+        branches = [self._branches[name] for name in self._names(mode)]
+        seen = [look(one, branches) for one in evidence]
+        measured = measure(seen, branches, self._baselines)
         add(timings, "branches", perf_counter() - start)
         return measured
 

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.baseline import Baseline
 from inference.branches import branches_of
-from inference.branches.base import Branch, Evidence, FitSettings
+from inference.branches.base import Branch, Evidence, FitSettings, Reduce
 from inference.bundle import check_name, next_version, write_bundle
 from inference.calibration import MIN_GROUPS, Scale, Threshold, scale_of, threshold_of
 from inference.datasets.base import Dataset, Item
@@ -32,7 +33,7 @@ from inference.features.base import Features, profile
 from inference.features.colour import ColourStandard
 from inference.features.geometry import GeometryStandard, Standard
 from inference.features.lite import LiteExtractor
-from inference.fusion import calibrated, log_sum_exp, measure
+from inference.fusion import calibrated, log_sum_exp, look, measure
 from inference.plane import fit_plane
 from inference.prepare import Preparation, Tile
 from inference.roi import Roi, find_roi
@@ -147,23 +148,29 @@ def teach(
     taught = _evidence(frames, features, report, "train tokens")
     unseen = _evidence(held_out, features, report, "validation tokens")
 
-    scores = _out_of_fold(taught, preparation.full_mode, settings, report)
+    seen = _out_of_fold(taught, preparation.full_mode, settings, report)
     branches = _fit(taught, preparation.full_mode, settings)
     for index, (frame, tiles) in enumerate(zip(held_out, unseen, strict=True)):
-        scores.append((frame.group, measure(tiles, branches).scores))
+        seen.append((frame.group, [look(tile, branches) for tile in tiles]))
         report("validate", index + 1, len(held_out))
 
-    groups = [group for group, _ in scores]
-    scales = {
-        branch.name: scale_of([found[branch.name] for _, found in scores], groups) for branch in branches
+    groups = [group for group, _ in seen]
+    baselines = {
+        branch.name: Baseline.fit([[tile.get(branch.name) for tile in frame] for _, frame in seen], groups)
+        for branch in branches
+        if branch.reduce is Reduce.TOP
     }
+    scores = [measure(frame, branches, baselines).scores for _, frame in seen]
+    scales = {branch.name: scale_of([found[branch.name] for found in scores], groups) for branch in branches}
     thresholds = {
-        mode: mode_threshold(mode, [found for _, found in scores], groups, scales, settings.false_reject)
+        mode: mode_threshold(mode, scores, groups, scales, settings.false_reject)
         for mode in _modes(preparation.full_mode)
     }
     tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}
     for branch in branches:
         tensors |= {f"{branch.name}.{key}": tensor for key, tensor in branch.tensors().items()}
+    for key, baseline in baselines.items():
+        tensors |= {f"baseline.{key}.{part}": tensor for part, tensor in baseline.tensors().items()}
     manifest = {
         "prepare": preparation.to_map(),
         "features": profile(),
@@ -419,11 +426,11 @@ def _fit(evidence: Sequence[Sequence[Evidence]], full: Mode, settings: TeachSett
 
 def _out_of_fold(
     evidence: Sequence[Sequence[Evidence]], full: Mode, settings: TeachSettings, report: Progress
-) -> list[tuple[str, Mapping[str, float]]]:
-    """(group, branch scores) of every teaching frame, by branches that never saw its group."""
+) -> list[tuple[str, list[dict[str, Image]]]]:
+    """(group, raw maps of each tile) of every teaching frame, by branches that never saw its group."""
     groups = [frame[0].group for frame in evidence]
     folds = folds_by_group(groups, settings.folds, settings.seed)
-    scores: list[tuple[str, Mapping[str, float]]] = []
+    seen: list[tuple[str, list[dict[str, Image]]]] = []
     done = 0
     for fold in range(max(folds) + 1):
         branches = _fit(
@@ -431,7 +438,7 @@ def _out_of_fold(
         )
         for frame, own in zip(evidence, folds, strict=True):
             if own == fold:
-                scores.append((frame[0].group, measure(frame, branches).scores))
+                seen.append((frame[0].group, [look(tile, branches) for tile in frame]))
                 done += 1
                 report("folds", done, len(evidence))
-    return scores
+    return seen

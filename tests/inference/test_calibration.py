@@ -11,7 +11,7 @@ from scipy import stats
 from inference.branches.base import Evidence
 from inference.calibration import Scale, Threshold, group_weights, scale_of, threshold_of, weighted
 from inference.errors import BundleError, NoReading
-from inference.fusion import calibrated, enlarge, fuse_maps, log_sum_exp, measure, top_mean
+from inference.fusion import calibrated, enlarge, fuse_maps, log_sum_exp, look, measure, top_mean
 
 
 def test_each_group_has_the_same_weight() -> None:
@@ -94,4 +94,4 @@ def test_a_frame_that_no_tile_shows_is_an_error() -> None:
         needs = frozenset({"depth"})
 
     with pytest.raises(NoReading, match="blind"):
-        measure([Evidence()], [Blind()])  # type: ignore[list-item]
+        measure([look(Evidence(), [Blind()])], [Blind()], {})  # type: ignore[list-item]
