@@ -29,7 +29,7 @@ from workers.clock import Clock, SystemClock
 from workers.errors import BusError, OffsetGap, StoreError
 from workers.models import Models
 from workers.settings import Settings
-from workers.stages import COMMIT, OPEN, POLL, StageTimes
+from workers.stages import COMMIT, IDLE, OPEN, POLL, STORE, StageTimes
 from workers.steps.batching import Batcher
 from workers.steps.deadletter import DeadLetters
 from workers.steps.deciding import Judge
@@ -188,9 +188,12 @@ class InspectionWorker:
         now = self._clock.monotonic()
         dues = [due for due in (self._batcher.due_at(), self._pairer.next_due()) if due is not None]
         timeout = min([IDLE_POLL_S, *(max(0.0, due - now) for due in dues)])
-        with self.stages.stage(POLL):
+        with self.stages.stage(IDLE) as stage:
             try:
-                return self._consumer.poll(timeout)
+                records = self._consumer.poll(timeout)
+                if records:
+                    stage.name = POLL
+                return records
             except OffsetGap as gap:
                 self._jump(gap)
             except BusError as error:
@@ -260,13 +263,16 @@ class InspectionWorker:
         batch = [p for p in batch if any(map(self._offsets.current, p.tickets))]
         if not batch:
             return 0
-        answered, groups = self._patiently(lambda: self._triage.sort(batch))
+        with self.stages.stage(STORE):
+            answered, groups = self._patiently(lambda: self._triage.sort(batch))
         self._publish(answered)
         for group in groups:
             parts = [pending.part for pending in group]
-            attempts = self._patiently(partial(self._store.begin_attempts, parts))
+            with self.stages.stage(STORE):
+                attempts = self._patiently(partial(self._store.begin_attempts, parts))
             self._publish(self._inspector.inspect(group, attempts))
-        self._patiently(lambda: self._memory.remember(self._sensors, {p.part.station for p in batch}))
+        with self.stages.stage(STORE):
+            self._patiently(lambda: self._memory.remember(self._sensors, {p.part.station for p in batch}))
         self._dead_letters.check()
         return len(batch)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import thread_time
 
 from workers.clock import Clock
 
+IDLE = "idle"
+"""Polls that brought nothing: waiting for frames, or for a batch to be due."""
 POLL = "poll"
 OPEN = "open"
 DECODE = "decode"
@@ -15,16 +18,25 @@ INSPECT = "inspect"
 STORE = "store"
 PUBLISH = "publish"
 COMMIT = "commit"
-STAGES = (POLL, OPEN, DECODE, INSPECT, STORE, PUBLISH, COMMIT)
+STAGES = (IDLE, POLL, OPEN, DECODE, INSPECT, STORE, PUBLISH, COMMIT)
 """Every stage name, in the order of the loop."""
 
 
 @dataclass(slots=True)
 class StageTotal:
-    """Seconds spent in one stage and how often it was entered."""
+    """Seconds spent in one stage, those of them that the loop's own thread computed, and how often it was
+    entered. What is no computing is waiting: for a record, an answer, another thread."""
 
     seconds: float = 0.0
+    cpu: float = 0.0
     count: int = 0
+
+
+@dataclass(slots=True)
+class Stage:
+    """The stage that is being timed."""
+
+    name: str
 
 
 class StageTimes:
@@ -34,21 +46,25 @@ class StageTimes:
         self._clock = clock
         self.totals: dict[str, StageTotal] = {name: StageTotal() for name in STAGES}
 
-    def add(self, name: str, seconds: float) -> None:
+    def add(self, name: str, seconds: float, cpu: float = 0.0) -> None:
         """Count one entry of ``seconds``."""
         total = self.totals.setdefault(name, StageTotal())
         total.seconds += seconds
+        total.cpu += cpu
         total.count += 1
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the body of a with statement."""
-        start = self._clock.monotonic()
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time the body of a with statement, which may still rename the stage."""
+        stage = Stage(name)
+        start, worked = self._clock.monotonic(), thread_time()
         try:
-            yield
+            yield stage
         finally:
-            self.add(name, self._clock.monotonic() - start)
+            self.add(stage.name, self._clock.monotonic() - start, thread_time() - worked)
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """``{stage: {"seconds": s, "count": n}}``."""
-        return {name: {"seconds": t.seconds, "count": t.count} for name, t in self.totals.items()}
+        """``{stage: {"seconds": s, "cpu": s, "count": n}}``."""
+        return {
+            name: {"seconds": t.seconds, "cpu": t.cpu, "count": t.count} for name, t in self.totals.items()
+        }
