@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,9 @@ services_app = typer.Typer(
     help="A real Kafka and Redis on this machine, by Docker or without.", no_args_is_help=True
 )
 app.add_typer(services_app, name="services")
+
+# Typer brings its own click or uses the installed one, by its version: this is the class of either.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 Config = Annotated[
@@ -143,7 +146,7 @@ def capture(
         str | None,
         typer.Option(
             metavar="jpeg|png|raw",
-            help="How colour is sent; png for a folder, so that what was taught is what is judged; else jpeg.",
+            help="How colour is sent: png for a folder, so that it is judged as it was taught; else jpeg.",
         ),
     ] = None,
     separate: Annotated[
@@ -328,13 +331,28 @@ def services_down(folder: Folder = Path(".crosscheck/services")) -> None:
 def main() -> None:
     """Run the command line; a mistake is one line on standard error and an exit code, never a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else console.OK)
+    except _UsageError as error:
+        _fail_usage(error)
+    except typer.Abort:
+        sys.exit(console.INTERRUPTED)
     except (ServiceError, LocalServicesError) as error:
         _fail(error, console.NO_SERVICE)
     except CrosscheckError as error:
         _fail(error, console.BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(console.INTERRUPTED)
+
+
+def _fail_usage(error: Any) -> None:
+    words = " ".join(error.format_message().split())
+    command = "crosscheck" if error.ctx is None else error.ctx.command_path
+    if type(error).__name__ == "NoArgsIsHelpError":
+        # The help has been shown: it is what a bare command asks for.
+        sys.exit(console.BAD_INPUT)
+    print(f"crosscheck: usage: {words} (see `{command} --help`)", file=sys.stderr)
+    sys.exit(console.BAD_INPUT)
 
 
 def _fail(error: CrosscheckError, code: int) -> None:

@@ -50,6 +50,7 @@ T = TypeVar("T")
 
 IDLE_POLL_S = 0.1
 RETRY_S = 0.5
+BEAT_S = 2.0
 
 
 class InspectionWorker:
@@ -95,6 +96,7 @@ class InspectionWorker:
         )
         self._refused: list[Outcome] = []
         self._paused = False
+        self._next_beat = 0.0
         self._max_bytes = int(settings.max_in_flight_mb * 1e6)
         self._max_record = int(settings.max_message_mb * 2**20)
         self.answered = 0
@@ -163,6 +165,7 @@ class InspectionWorker:
             self._commit()  # 7
         self._commit()
         self._balance()
+        self._beat()
         return answered
 
     def drain(self) -> None:
@@ -297,6 +300,25 @@ class InspectionWorker:
                 log.warning("worker.commit_failed", error=str(error))
                 return
         self._offsets.committed(offsets)
+
+    def _beat(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + BEAT_S
+        state: dict[str, str | int | float] = {
+            "at": self._clock.now(),
+            "answered": self.answered,
+            "held": len(self._pairer) + len(self._batcher),
+            "paused": int(self._paused),
+            "partitions": ",".join(sorted(str(p.partition) for p in self._consumer.assignment())),
+            "dead_letters": self._dead_letters.total,
+        }
+        try:
+            self._store.beat(self._settings.worker, state)
+        except StoreError as error:
+            # The heartbeat tells; it does not decide. The next verdict will find Redis away by itself.
+            log.warning("worker.beat_failed", error=str(error))
 
     # Bounds and outages.
 
