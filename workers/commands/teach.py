@@ -38,20 +38,21 @@ def run_teach(
     table.add_column("interval", justify="right")
     table.add_column("may pass alone")
     granted = manifest.get("degraded_pass", {})
-    for mode, facts in manifest["modes"].items():
-        low, high = facts["threshold"]["interval"]
+    for mode, facts in manifest["thresholds"].items():
         may = "yes" if mode == "FUSED" or granted.get(mode) else "no"
-        table.add_row(mode, f"{facts['threshold']['value']:.3f}", f"{low:.3f} to {high:.3f}", may)
+        table.add_row(mode, f"{facts['value']:.3f}", f"{facts['low']:.3f} to {facts['high']:.3f}", may)
     console.out.print(table)
-    console.out.print(f"region of interest: {picture} (look at it: the whole part must be inside the box)")
+    if picture is not None:
+        console.out.print(f"region of interest: {picture} (look: the whole part must be inside the box)")
     console.out.print(f"bundle: {bundle}")
     console.write_json(json_file, {"bundle": str(bundle), "manifest": manifest})
 
 
-def _show_roi(dataset: Dataset, bundle: Path, manifest: dict[str, Any]) -> Path:
+def _show_roi(dataset: Dataset, bundle: Path, manifest: dict[str, Any]) -> Path | None:
     first = dataset.train()[0].sample()
-    assert first.rgb is not None
-    drawn = draw_roi(first.rgb, Roi.from_map(manifest["roi"]))
+    if first.rgb is None:
+        return None
+    drawn = draw_roi(first.rgb, Roi.from_map(manifest["prepare"]["roi"]))
     path = bundle / "region.png"
     cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     return path
