@@ -13,6 +13,7 @@ import redis
 from inference.datasets.defects import Defect, DefectKind
 from inference.datasets.synthetic import SyntheticPart
 from schemas.part import PartKey
+from schemas.payload import ColourEncoding
 from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_verdict
 from tests.e2e.processes import Running, wait_until
@@ -30,6 +31,7 @@ from workers.topics import StationMap
 PRODUCT = "cap"
 SIZE = 192
 SEED = 5
+BAD_EVERY = 5
 STATIONS = ("s1", "s2", "s3", "s4")
 SECONDS_TO_GATE = 120.0
 """So long that every part can have a real answer, however slow the machine: none has to be MISSING."""
@@ -149,10 +151,11 @@ class FaultLine:
             self._threads.append(thread)
 
     def send_burst(self, each: int) -> list[PartKey]:
-        """``each`` parts on every station, all at once, every fifth with a defect."""
+        """``each`` parts on every station, all at once, one in ``BAD_EVERY`` with a defect."""
         part = SyntheticPart(SEED, SIZE)
         defects = {
-            n: Defect(DefectKind.BOTH.value, size=40.0, contrast=2.0, seed=n) for n in range(0, each, 5)
+            n: Defect(DefectKind.BOTH.value, size=40.0, contrast=2.0, seed=n)
+            for n in range(0, each, BAD_EVERY)
         }
         shots: list[list[Shot]] = []
         for number in range(len(self.stations)):
@@ -168,6 +171,8 @@ class FaultLine:
                     station_map=StationMap(self.stations),
                     topic=self.topic("frames"),
                     deadline_s=SECONDS_TO_GATE,
+                    # As it was taught: without the traces that JPEG leaves.
+                    colour=ColourEncoding.PNG,
                     depth_scale=SyntheticLine.depth_scale,
                     log=AgentLog(self.log(station)),
                 )

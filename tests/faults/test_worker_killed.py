@@ -11,10 +11,9 @@ import pytest
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
 from tests.e2e.processes import wait_until
-from tests.faults.line import FaultLine, fault_line, freeze, thaw
+from tests.faults.line import BAD_EVERY, FaultLine, fault_line, freeze, thaw
 
 PARTS_EACH = 30
-SCORED = {Decision.PASS, Decision.REJECT}
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
@@ -36,6 +35,16 @@ def freeze_with_frames_in_flight(line: FaultLine, first: str, second: str) -> di
 
     wait_until(both_hold, 60.0, "a moment with frames on both benches")
     return held
+
+
+def assert_scored(verdicts: dict[PartKey, Verdict]) -> None:
+    """Every part was judged by the model, most good ones passed, and no bad one did."""
+    for part, verdict in verdicts.items():
+        bad = part.trigger % BAD_EVERY == 0
+        expected = {Decision.REJECT} if bad else {Decision.PASS, Decision.REJECT}
+        assert verdict.decision in expected, f"part {part}: {verdict.decision} ({verdict.reason})"
+    good = [v for p, v in verdicts.items() if p.trigger % BAD_EVERY]
+    assert sum(v.decision is Decision.PASS for v in good) > 0.5 * len(good)
 
 
 def report(what: str, at_ns: int, verdicts: dict[PartKey, Verdict], stations: set[str]) -> float:
@@ -71,7 +80,7 @@ def test_a_worker_killed_with_frames_in_flight_leaves_no_part_without_its_decisi
         for part in held["victim"]:
             assert (verdicts[part].worker, verdicts[part].attempt) == ("survivor", 2), part
         assert {v.worker for v in verdicts.values()} == {"victim", "survivor"}
-        assert sum(v.decision in SCORED for v in verdicts.values()) == len(sent)
+        assert_scored(verdicts)
         assert report("SIGKILL", killed_at, verdicts, stations) < 60.0
 
 
@@ -99,6 +108,6 @@ def test_a_worker_told_to_stop_answers_what_it_holds_and_hands_over_at_once(
         verdicts = line.assert_every_part_has_its_decision(sent)
         for part in held["leaver"]:
             assert (verdicts[part].worker, verdicts[part].attempt) == ("leaver", 1), part
-        assert sum(v.decision in SCORED for v in verdicts.values()) == len(sent)
+        assert_scored(verdicts)
         by_stayer = {p: v for p, v in verdicts.items() if v.worker == "stayer"}
         report("SIGTERM", told_at, by_stayer, stations)

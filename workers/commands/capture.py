@@ -58,7 +58,7 @@ def run_capture(
         expects = source.expects
     else:
         source = SyntheticLine(SyntheticPart(seed, size), count=count or 100, seed=seed)
-    bus = open_bus(settings)
+    bus = open_bus(settings, "frames")
     try:
         with AgentLog(log_file) as log:
             publisher = Publisher(

@@ -11,6 +11,7 @@ import structlog
 from compose.services import Services
 from workers.bus.base import Bus
 from workers.bus.kafka import KafkaBus
+from workers.errors import BusError
 from workers.settings import PREFIX, Settings, load_settings
 from workers.store.connection import connect
 from workers.store.settings import StoreSettings
@@ -42,9 +43,22 @@ def settings_here(file: Path | None = None, **flags: Any) -> Settings:
     return load_settings(file, **(flags | {name: local[name] for name in unset}))
 
 
-def open_bus(settings: Settings) -> Bus:
-    """The Kafka of the settings. Raises BusError."""
-    return KafkaBus(settings.kafka)
+def open_bus(settings: Settings, *topics: str) -> Bus:
+    """The Kafka of the settings, with these topics in it (``frames``, ``verdicts``, ...).
+
+    Raises:
+        BusError: no answer, or a topic is missing: without this look an agent would send into nothing, and
+            a worker would wait for ever.
+    """
+    bus = KafkaBus(settings.kafka)
+    for name in topics:
+        if bus.partitions(settings.topic(name)) is None:
+            bus.close()
+            raise BusError(
+                f"topic {settings.topic(name)} does not exist in Kafka at {settings.kafka}: make the topics"
+                " with `crosscheck topics`, or name theirs with CROSSCHECK_TOPIC_PREFIX"
+            )
+    return bus
 
 
 def open_store(settings: Settings) -> VerdictStore:

@@ -21,7 +21,7 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         torch.set_num_threads(settings.threads)
     models = ModelFolder(settings.models, device=settings.device)
     store = open_store(settings)
-    bus = open_bus(settings)
+    bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter")
     try:
         worker = InspectionWorker(settings, bus, store, models)
         with console.stop_on_signal() as stop:
