@@ -388,7 +388,7 @@ def _fit_shape(frames: Sequence[_Frame], report: Progress) -> GeometryStandard:
     points = []
     for index, (depth, valid) in enumerate(usable):
         _, binned = geometry.quantities(*geometry.heights(depth, valid, unit))
-        points.append(binned.reshape(geometry.QUANTITIES, -1)[:, ::_EDGE_STEP])
+        points.append(np.stack([one.ravel()[::_EDGE_STEP] for one in binned]))
         report("histogram edges", index + 1, len(usable))
     edges = np.quantile(np.concatenate(points, axis=1), geometry.EDGES, axis=1).T.astype(np.float32)
     edges = np.ascontiguousarray(edges)

@@ -39,7 +39,8 @@ EDGES = (0.10, 0.35, 0.65, 0.90)
 CLIP = 25.0
 """Heights beyond this many units of noise say "far away", not how far."""
 _BLOCK = INPUT // FINE
-_PER_SCALE = 9
+_PACKED = (1 << np.arange(0, 5 * BINS, 5)).astype(np.int32)
+_SHIFTS = np.arange(0, 5 * BINS, 5, dtype=np.int32)[:, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,62 +172,52 @@ def heights(depth: Image, valid: NDArray[np.bool_], unit: float) -> tuple[Image,
     return fill_holes(height, valid), valid.astype(np.float32)
 
 
-def quantities(height: Image, mask: Image | None) -> tuple[Image, Image]:
-    """Per pixel: the 31 continuous channels and the 12 quantities of the histograms.
+def quantities(height: Image, mask: Image | None) -> tuple[list[Image], list[Image]]:
+    """Per pixel: the 31 continuous channels and the 12 quantities of the histograms, each (H, W).
 
     Args:
         height: (H, W) filled height in units of noise.
         mask: see :func:`heights`.
-
-    Returns:
-        (31, H, W) and (12, H, W) float32.
     """
-    out = np.empty((CONTINUOUS, *height.shape), np.float32)
-    binned = np.empty((QUANTITIES, *height.shape), np.float32)
     planes = [local_planes(height, mask, radius) for radius in RADII]
+    channels: list[Image] = []
+    slopes, means, steps = [], [], []
     for k, (sigma, (a, b, c, rms)) in enumerate(zip(SIGMAS, planes, strict=True)):
-        one = out[k * _PER_SCALE : (k + 1) * _PER_SCALE]
-        np.sqrt(b * b + c * c, out=one[0])
-        one[1], one[2] = b, c
-        np.log(rms + np.float32(0.02), out=one[3])
-        np.subtract(height if k == 0 else planes[0][0], a, out=one[4])
-        np.abs(one[4], out=one[5])
-        one[6], one[8] = curvatures(height, sigma)
-        np.abs(one[6], out=one[7])
-        binned[k], binned[3 + k], binned[6 + k] = one[0], one[6], one[4]
+        slope = np.sqrt(b * b + c * c)
+        step = (height if k == 0 else planes[0][0]) - a
+        mean, gaussian = curvatures(height, sigma)
+        roughness = np.log(rms + np.float32(0.02))
+        channels += [slope, b, c, roughness, step, np.abs(step), mean, np.abs(mean), gaussian]
+        slopes.append(slope)
+        means.append(mean)
+        steps.append(step)
     (_, b3, c3, _), (a7, b7, c7, _), (a15, b15, c15, _) = planes
-    out[27] = _chord(b3, c3, b15, c15)
-    out[28] = _chord(b7, c7, b15, c15)
-    out[29] = a15
-    np.abs(a15, out=out[30])
-    # a_3 - a_15 is the third d already.
-    binned[9], binned[10], binned[11] = out[28], a7 - a15, a15
-    return out, binned
+    turn = _chord(b7, c7, b15, c15)
+    channels += [_chord(b3, c3, b15, c15), turn, a15, np.abs(a15)]
+    # a_3 - a_15 is the third step already.
+    return channels, [*slopes, *means, *steps, turn, a7 - a15, a15]
 
 
-def histograms(binned: Image, edges: Image) -> Image:
-    """Shares of the five bins in each 4 x 4 block: (12, 224, 224) and edges (12, 4) to (60, 56, 56).
+def histogram(values: Image, edges: Image) -> Image:
+    """Shares of the five bins in each 4 x 4 block: (H, W) and edges (4,) to (5, H / 4, W / 4).
 
     The five counts of a block (at most 16 each) are summed at once, packed five bits apart in one integer.
     """
-    digit = np.zeros(binned.shape, np.uint8)
-    for k in range(BINS - 1):
-        digit += binned > edges[:, k, None, None]
-    packed = np.left_shift(np.int32(1), np.multiply(digit, np.uint8(5)), dtype=np.int32)
-    count, height, width = binned.shape
-    rows = packed.reshape(count, height // _BLOCK, _BLOCK, width).sum(2, dtype=np.int32)
-    blocks = rows.reshape(count, height // _BLOCK, width // _BLOCK, _BLOCK).sum(3, dtype=np.int32)
-    shifts = np.arange(0, 5 * BINS, 5, dtype=np.int32)[None, :, None, None]
-    shares = ((blocks[:, None] >> shifts) & 31).astype(np.float32) / np.float32(_BLOCK * _BLOCK)
-    return np.asarray(shares.reshape(count * BINS, height // _BLOCK, width // _BLOCK), np.float32)
+    digit = np.zeros(values.shape, np.uint8)
+    for edge in edges:
+        digit += values > edge
+    packed = _PACKED[digit]
+    height, width = values.shape
+    rows = packed.reshape(height // _BLOCK, _BLOCK, width).sum(1, dtype=np.int32)
+    blocks = rows[:, ::4] + rows[:, 1::4] + rows[:, 2::4] + rows[:, 3::4]
+    counts = (blocks[None] >> _SHIFTS) & 31
+    return np.asarray(counts.astype(np.float32) * np.float32(1 / _BLOCK**2))
 
 
-def block_mean(channels: Image, block: int) -> Image:
-    """Average pooling of (C, H, W) by ``block`` each way."""
-    count, height, width = channels.shape
-    rows = channels.reshape(count, height // block, block, width).sum(2)
-    pooled = rows.reshape(count, height // block, width // block, block).sum(3)
-    return np.asarray(pooled * np.float32(1.0 / (block * block)), np.float32)
+def block_mean(channel: Image, block: int) -> Image:
+    """Average pooling of (H, W) by ``block`` each way."""
+    size = (channel.shape[1] // block, channel.shape[0] // block)
+    return np.asarray(cv2.resize(channel, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -250,12 +241,17 @@ def smooth(channels: Image) -> Image:
 
 def raw_tokens(height: Image, mask: Image | None, edges: Image) -> tuple[Image, Image]:
     """(92, 56, 56) and (92, 28, 28) channels before any standard."""
-    continuous, binned = quantities(height, mask)
+    channels, binned = quantities(height, mask)
     fine = np.empty((CHANNELS, FINE, FINE), np.float32)
-    fine[:CONTINUOUS] = block_mean(continuous, _BLOCK)
-    fine[CONTINUOUS:-1] = histograms(binned, edges)
-    fine[-1] = 0.0 if mask is None else 1.0 - block_mean(mask[None], _BLOCK)[0]
-    return smooth(fine), smooth(block_mean(fine, FINE // COARSE))
+    for k, channel in enumerate(channels):
+        fine[k] = block_mean(channel, _BLOCK)
+    for k, values in enumerate(binned):
+        start = CONTINUOUS + k * BINS
+        fine[start : start + BINS] = histogram(values, edges[k])
+    fine[-1] = 0.0 if mask is None else 1.0 - block_mean(mask, _BLOCK)
+    pairs = fine[:, ::2] + fine[:, 1::2]
+    coarse = (pairs[:, :, ::2] + pairs[:, :, 1::2]) * np.float32(0.25)
+    return smooth(fine), smooth(coarse)
 
 
 @dataclass(frozen=True, slots=True)
