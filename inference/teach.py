@@ -9,8 +9,8 @@ all teaching frames: they hold a few numbers per channel.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TypeVar
@@ -26,29 +26,21 @@ from inference.branches.base import Branch, Evidence, FitSettings, Reduce
 from inference.bundle import check_name, next_version, write_bundle
 from inference.calibration import MIN_GROUPS, Scale, Threshold, scale_of, threshold_of
 from inference.datasets.base import Dataset, Item
-from inference.errors import DepthUnusable, TeachError
-from inference.features import colour as colours
-from inference.features import geometry
-from inference.features.base import Features, profile
-from inference.features.colour import ColourStandard
-from inference.features.geometry import GeometryStandard, Standard
-from inference.features.lite import LiteExtractor
+from inference.errors import TeachError
+from inference.features.base import profile
 from inference.fusion import calibrated, log_sum_exp, look, measure
-from inference.plane import fit_plane
-from inference.prepare import Preparation, Tile
+from inference.normals import Progress, check_sizes, evidence_of, fit_standards, read_frames
+from inference.prepare import Preparation
 from inference.roi import Roi, find_roi
-from inference.sample import Sample
 from inference.tiles import plan_tiles
 from schemas.verdict import Mode
 
-Progress = Callable[[str, int, int], None]
 Image = NDArray[np.float32]
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)
 
 MIN_TRAIN = 8
 _ROI_FRAMES = 48
 _ROI_SIDE = 384
-_EDGE_STEP = 61  # one pixel in 61: prime, so that no row or column pattern of the sensor is favoured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +91,6 @@ class TeachSettings:
                 raise TeachError(f"teach setting {name} is {value}: expected {low} to {high}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """One normal: its tiles without colour pixels, its raw colour tokens."""
-
-    name: str
-    group: str
-    tiles: tuple[Tile, ...]
-    colour: tuple[torch.Tensor, ...]
-
-
 def teach(
     dataset: Dataset,
     out: Path,
@@ -142,11 +124,11 @@ def teach(
 
     device = torch.device(settings.device)
     digest = hashlib.sha256()
-    frames = _read(train, preparation, device, digest, report, "train")
-    held_out = _read(validation, preparation, device, digest, report, "validation")
-    features = _fit_standards(frames, preparation, device, report)
-    taught = _evidence(frames, features, report, "train tokens")
-    unseen = _evidence(held_out, features, report, "validation tokens")
+    frames = read_frames(train, preparation, device, digest, report, "train")
+    held_out = read_frames(validation, preparation, device, digest, report, "validation")
+    features = fit_standards(frames, preparation, device, report)
+    taught = evidence_of(frames, features, report, "train tokens")
+    unseen = evidence_of(held_out, features, report, "validation tokens")
 
     seen = _out_of_fold(taught, preparation.full_mode, settings, report)
     branches = _fit(taught, preparation.full_mode, settings)
@@ -240,7 +222,7 @@ def plan(train: Sequence[Item], settings: TeachSettings, report: Progress) -> Pr
         chosen = train[::step]
         for index, item in enumerate(chosen):
             sample = item.sample()
-            _check_sizes(item, sample, rgb_size, depth_size, train[0].name)
+            check_sizes(item, sample, rgb_size, depth_size, train[0].name)
             colours.append(None if sample.rgb is None else _smaller(sample.rgb, cv2.INTER_AREA))
             depths.append(None if sample.depth is None else _smaller(sample.depth, cv2.INTER_NEAREST))
             report("region", index + 1, len(chosen))
@@ -295,127 +277,12 @@ def _check_items(dataset: Dataset, train: Sequence[Item], validation: Sequence[I
             )
 
 
-def _check_sizes(
-    item: Item,
-    sample: Sample,
-    rgb_size: tuple[int, int] | None,
-    depth_size: tuple[int, int] | None,
-    first: str,
-) -> None:
-    for what, found, expected in (
-        ("colour", sample.rgb_size, rgb_size),
-        ("depth", sample.depth_size, depth_size),
-    ):
-        if found != expected:
-            raise TeachError(
-                f"{item.name}: its {what} image is {_words(found)}, that of {first} is {_words(expected)}: "
-                "all frames of a product must be alike"
-            )
-
-
-def _words(size: tuple[int, int] | None) -> str:
-    return "missing" if size is None else f"{size[1]} x {size[0]} pixels"
-
-
 def _smaller(image: NDArray[Pixel], how: int) -> NDArray[Pixel]:
     scale = _ROI_SIDE / max(image.shape[:2])
     if scale >= 1:
         return image
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=how), dtype=image.dtype)
-
-
-def _read(
-    items: Sequence[Item],
-    preparation: Preparation,
-    device: torch.device,
-    digest: hashlib._Hash,
-    report: Progress,
-    stage: str,
-) -> list[_Frame]:
-    """Tiles and raw colour tokens of every frame, each image read once."""
-    extractor = LiteExtractor(device)
-    full = preparation.full_mode
-    frames = []
-    for index, item in enumerate(items):
-        sample = item.sample()
-        _check_sizes(item, sample, preparation.rgb_size, preparation.depth_size, "the first teaching frame")
-        digest.update(f"{item.split}/{item.name}/{item.group}\n".encode())
-        for array in (sample.rgb, sample.depth):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).data)
-        sensors = preparation.sensors(sample)
-        if sensors.degraded:
-            raise TeachError(
-                f"{item.name}: {', '.join(sensors.degraded)}: normals must show every sensor; remove it"
-            )
-        tiles = preparation.tiles(sample, full)
-        colour = tuple(colours.raw_tokens(extractor, tile.rgb) for tile in tiles if tile.rgb is not None)
-        frames.append(_Frame(item.name, item.group, tuple(replace(tile, rgb=None) for tile in tiles), colour))
-        report(stage, index + 1, len(items))
-    return frames
-
-
-def _fit_standards(
-    frames: Sequence[_Frame], preparation: Preparation, device: torch.device, report: Progress
-) -> Features:
-    colour = shape = None
-    if preparation.rgb_size is not None:
-        colour = ColourStandard.fit([tokens for frame in frames for tokens in frame.colour])
-        report("colour standard", 1, 1)
-    if preparation.depth_size is not None:
-        shape = _fit_shape(frames, report)
-    return Features(colour, shape, device)
-
-
-def _fit_shape(frames: Sequence[_Frame], report: Progress) -> GeometryStandard:
-    """Unit of height, then histogram edges, then the standards of both grids: each needs the one before."""
-    usable: list[tuple[Image, NDArray[np.bool_]]] = []
-    spreads: list[float] = []
-    for frame in frames:
-        for tile in frame.tiles:
-            assert tile.shape_depth is not None
-            assert tile.shape_valid is not None
-            try:
-                spreads.append(fit_plane(tile.shape_depth, tile.shape_valid).mad)
-            except DepthUnusable:
-                continue
-            usable.append((tile.shape_depth, tile.shape_valid))
-    if not usable:
-        raise TeachError("no teaching frame has enough depth readings for a plane: check the depth sensor")
-    # A surface without any noise in the counts still has a quantisation of one.
-    unit = max(float(np.median(spreads)), 1.0)
-    points = []
-    for index, (depth, valid) in enumerate(usable):
-        _, binned = geometry.quantities(*geometry.heights(depth, valid, unit))
-        points.append(np.stack([one.ravel()[::_EDGE_STEP] for one in binned]))
-        report("histogram edges", index + 1, len(usable))
-    edges = np.quantile(np.concatenate(points, axis=1), geometry.EDGES, axis=1).T.astype(np.float32)
-    edges = np.ascontiguousarray(edges)
-    fine, coarse = [], []
-    for index, (depth, valid) in enumerate(usable):
-        one, other = geometry.raw_tokens(*geometry.heights(depth, valid, unit), edges)
-        fine.append(one)
-        coarse.append(other)
-        report("geometry standard", index + 1, len(usable))
-    return GeometryStandard(unit, edges, Standard.fit(fine), Standard.fit(coarse))
-
-
-def _evidence(
-    frames: Sequence[_Frame], features: Features, report: Progress, stage: str
-) -> list[list[Evidence]]:
-    """Evidence of every tile of every frame; colour tokens come from the cache."""
-    out = []
-    for index, frame in enumerate(frames):
-        tiles = []
-        for number, tile in enumerate(frame.tiles):
-            one = features.evidence(tile, group=frame.group)
-            if features.colour is not None:
-                one = replace(one, rgb_tokens=features.colour.apply(frame.colour[number]))
-            tiles.append(one)
-        out.append(tiles)
-        report(stage, index + 1, len(frames))
-    return out
 
 
 def _fit(evidence: Sequence[Sequence[Evidence]], full: Mode, settings: TeachSettings) -> list[Branch]:
