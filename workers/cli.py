@@ -34,7 +34,10 @@ app.add_typer(services_app, name="services")
 # Typer brings its own click or uses the installed one, by its version: this is the class of either.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", callback=console.check_json, help="Write the result as JSON."),
+]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Settings as TOML; CROSSCHECK_CONFIG does the same.")
 ]
@@ -341,6 +344,11 @@ def main() -> None:
         _fail(error, console.NO_SERVICE)
     except CrosscheckError as error:
         _fail(error, console.BAD_INPUT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"crosscheck: file: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(console.BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(console.INTERRUPTED)
 

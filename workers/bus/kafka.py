@@ -87,6 +87,7 @@ class KafkaBus:
         quiet_kafka_logging()
         self._lock = threading.Lock()
         self._open: list[KafkaBusProducer | KafkaBusConsumer] = []
+        require_listener(self.settings)
         with self._admin():
             pass
 
@@ -241,6 +242,28 @@ def require_fast_checksum() -> None:
         raise SettingsError(
             "kafka-python found no C checksum and moves 9 MB/s without it: pip install 'kafka-python[crc32c]'"
         )
+
+
+def require_listener(settings: KafkaSettings) -> None:
+    """See that somebody listens at one of the addresses, before a client is made.
+
+    A client that finds nobody leaves its sockets open when its constructor raises.
+
+    Raises:
+        BusError: nobody does.
+    """
+    said: OSError | None = None
+    for address in settings.brokers():
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), settings.connect_timeout).close()
+        except OSError as error:
+            said = error
+        else:
+            return
+    raise BusError(
+        f"no answer from Kafka at {settings.bootstrap} ({said}): is it running? try `crosscheck services up`"
+    )
 
 
 def quiet_kafka_logging() -> None:

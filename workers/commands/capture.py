@@ -51,6 +51,7 @@ def run_capture(
     """Publish until the source ends; the exit code is not 0 when a frame did not reach the broker."""
     configure_logs(settings.log)
     encoding = _encoding(colour, folder=data is not None)
+    partitioned.partition(station)  # a station that is not on the map is said before anybody is called
     source: FolderSource | SyntheticLine
     expects: Sequence[str] = ("rgb", "depth")
     if data is not None:

@@ -50,6 +50,21 @@ def progress() -> Iterator[Report]:
         yield report
 
 
+def check_json(path: Path | None) -> Path | None:
+    """See that ``--json FILE`` can be written, before the work whose result it is to hold.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("a", encoding="utf-8").close()
+        except OSError as error:
+            raise SettingsError(f"--json {path}: {error.strerror}; name a writable file") from None
+    return path
+
+
 def write_json(path: Path | None, value: Any) -> None:
     """Write ``--json FILE``; nothing without one.
 

@@ -28,6 +28,7 @@ def run_teach(
 ) -> None:
     """Teach a product from a folder and say what was found."""
     dataset = SurfaceDataset(data, same_field=same_field)
+    out.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of work
     with console.progress() as report:
         bundle = teach(dataset, out, name=name, settings=TeachSettings(seed=seed, roi=roi), progress=report)
     manifest = read_manifest(bundle)
@@ -62,8 +63,9 @@ def run_evaluate(
     bundle: Path, data: Path, *, bootstrap: int, seed: int, same_field: bool | None, json_file: Path | None
 ) -> None:
     """Judge a bundle on a labelled test split and print the table."""
-    inspector = Inspector.load(bundle)
     dataset = SurfaceDataset(data, same_field=same_field)
+    dataset.test()  # a split that is not there is said before anything is loaded
+    inspector = Inspector.load(bundle)
     with console.progress() as report:
         found = evaluate(inspector, dataset, bootstrap=bootstrap, seed=seed, progress=report)
     console.out.print(_table(found))
