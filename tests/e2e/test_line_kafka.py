@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from schemas.images import encode_colour
 from schemas.part import PartKey
 from schemas.verdict import Decision, Mode, Verdict
 from schemas.wire import decode_heatmap, decode_verdict, encode
+from tests.e2e.inprocess import assert_one_line, command_line
 from tests.e2e.processes import Done, Running, crosscheck, wait_until
 from tests.e2e.topics import records_of, verdicts_on
 from workers.bus.base import Record, TopicPartition
@@ -41,6 +43,7 @@ class Outcome:
     """What is left of a line that has run.
 
     Attributes:
+        folder: where the commands ran.
         sent: parts of the agent, by name of their picture.
         truncated: the part whose message was cut, and the bytes that lay on the frames topic.
         standing: bytes of the verdicts in Redis.
@@ -48,6 +51,7 @@ class Outcome:
         heatmaps: encoded heatmaps in Redis.
     """
 
+    folder: Path
     commands: dict[str, Done]
     capture: dict[str, Any]
     gate: dict[str, Any]
@@ -172,6 +176,7 @@ def run_line(
         everything = [*sent.values(), truncated[0]]
         heatmaps = {part: value for part in everything if (value := store.get_heatmap(part)) is not None}
         return Outcome(
+            folder=folder,
             commands=commands,
             capture=read_json(folder / "capture.json"),
             gate=read_json(folder / "gate.json"),
@@ -279,6 +284,36 @@ def test_heatmaps_are_kept_for_what_did_not_pass(line: Outcome) -> None:
 
 def test_the_worker_says_where_the_time_went(line: Outcome) -> None:
     assert line.stages
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--kafka", "{nobody}"), 3, "{nobody}"),
+        (("--redis", "redis://{nobody}/0"), 3, "{nobody}"),
+        (("--device", "banana"), 2, "banana"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why_in_one_line(
+    line: Outcome,
+    kafka_bootstrap: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{probe.getsockname()[1]}"
+    monkeypatch.setenv("CROSSCHECK_KAFKA", kafka_bootstrap)
+    monkeypatch.setenv("CROSSCHECK_REDIS", redis_url)
+    with command_line(monkeypatch, capsys, line.folder) as call:
+        started = time.monotonic()
+        done = call("worker", *(word.format(nobody=nobody) for word in words))
+        assert_one_line(done, code, said.format(nobody=nobody))
+        assert time.monotonic() - started < 20
 
 
 @pytest.mark.skipif(SURFACE is None, reason="set CROSSCHECK_SURFACE to the folder of real tiles")
