@@ -206,7 +206,8 @@ def stage_rows(stages: dict[str, dict[str, float]], frames: int, frame_ms: float
     for name, total in stages.items():
         if name != "idle" and "." not in name:
             rows.append(StageRow(name, total["seconds"] * 1e3 / frames, total["cpu"] * 1e3 / frames))
-    rest = frame_ms - sum(row.wall_ms for row in rows)
+    # The stages also saw the first frames of a cold worker, the clock did not.
+    rest = max(0.0, frame_ms - sum(row.wall_ms for row in rows))
     for name, total in stages.items():
         if "." in name:
             parent = next(i for i, row in enumerate(rows) if row.name == name.split(".")[0])

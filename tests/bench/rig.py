@@ -48,8 +48,6 @@ class WorkerOptions:
     threads: int | None = None
     max_batch: int | None = None
     max_delay_ms: float | None = None
-    prefix: tuple[str, ...] = ()
-    """Words before the command, as of a profiler."""
 
     def flags(self) -> list[str]:
         """Command line flags of ``crosscheck worker``."""
@@ -71,7 +69,6 @@ class WorkerProcess:
         # The surroundings must not change what is measured.
         surroundings = {k: v for k, v in os.environ.items() if not k.startswith("CROSSCHECK_")}
         command = [
-            *options.prefix,
             str(Path(sys.executable).with_name("crosscheck")),
             "worker",
             *("--models", str(material.models), "--name", "bench", "--group", prefix),

@@ -13,12 +13,23 @@ from workers.logs import configure_logs
 from workers.model_folder import ModelFolder
 from workers.settings import Settings
 
+MOST_THREADS = 4
+"""One frame of one small network gives no more threads something to do."""
+
+
+def own_threads() -> int:
+    """Torch threads where nobody set them: all cores of this process but one, at most four.
+
+    Torch's own choice is every core. Its threads then spin, waiting for each other, whenever the broker, Redis
+    or another worker needs one of the cores: on two busy cores a frame took six times as long.
+    """
+    return max(1, min(MOST_THREADS, torch.get_num_threads() - 1))
+
 
 def run_worker(settings: Settings, *, stages: Path | None) -> None:
     """Run until SIGINT or SIGTERM; then answer what is in hand, commit and leave the group."""
     configure_logs(settings.log)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or own_threads())
     models = ModelFolder(settings.models, device=settings.device)
     store = open_store(settings)
     bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter")
