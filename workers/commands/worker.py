@@ -20,8 +20,8 @@ MOST_THREADS = 4
 def own_threads() -> int:
     """Torch threads where nobody set them: all cores of this process but one, at most four.
 
-    Torch's own choice is every core. Its threads then spin, waiting for each other, whenever the broker, Redis
-    or another worker needs one of the cores: on two busy cores a frame took six times as long.
+    Torch's own choice is every core. Its threads then spin, waiting for each other, whenever the broker,
+    Redis or another worker needs one of the cores: on two busy cores a frame took six times as long.
     """
     return max(1, min(MOST_THREADS, torch.get_num_threads() - 1))
 
