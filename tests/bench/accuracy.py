@@ -3,7 +3,7 @@
     python tests/bench/accuracy.py                      synthetic: FUSED against its best branch, per kind
     python tests/bench/accuracy.py --data DIR           a folder with train/, validation/ and test/
 
-Each seed teaches anew. A figure is the mean over seeds; the interval is the first seed's bootstrap over groups.
+Each seed teaches anew. Figures are means over seeds; intervals are the first seed's bootstrap over groups.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from inference.teach import TeachSettings, teach
 MARGIN = 0.03
 """How far FUSED may be under its best branch on any kind, in I-AUROC."""
 
-console = Console()
+# Wide, so that a table written to a file keeps its columns.
+console = Console(width=150)
 
 
 def judge(dataset: Dataset, seed: int, folder: Path, bootstrap: int) -> dict[str, Any]:
