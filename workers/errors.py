@@ -1,14 +1,14 @@
 """Errors of the processes.
 
-    CrosscheckError                 schemas/errors.py
-    └── WorkerError
-        ├── SettingsError           a setting is missing, of the wrong type or impossible
-        ├── ServiceError            Kafka or Redis cannot be reached, started or stopped
-        │   ├── BusError            a record could not be produced, consumed or committed
-        │   │   └── OffsetGap       records were deleted before they were read
-        │   └── StoreError          Redis refused or lost a write
-        ├── SourceError             a capture source cannot be read
-        └── DeadLetterFlood         too many unreadable records: the worker stops loudly
+CrosscheckError                 schemas/errors.py
+└── WorkerError
+    ├── SettingsError           a setting is missing, of the wrong type or impossible
+    ├── ServiceError            Kafka or Redis cannot be reached, started or stopped
+    │   ├── BusError            a record could not be produced, consumed or committed
+    │   │   └── OffsetGap       records were deleted before they were read
+    │   └── StoreError          Redis refused or lost a write
+    ├── SourceError             a capture source cannot be read
+    └── DeadLetterFlood         too many unreadable records: the worker stops loudly
 """
 
 from __future__ import annotations

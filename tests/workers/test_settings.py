@@ -51,7 +51,7 @@ def test_an_impossible_value_names_its_variable(
 def test_an_unknown_name_in_the_file_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     file = tmp_path / "crosscheck.toml"
     file.write_text("max_bach = 4\n")
-    with pytest.raises(SettingsError, match="max_bach.*max_batch"):
+    with pytest.raises(SettingsError, match=r"max_bach.*max_batch"):
         load_settings(file)
 
 
