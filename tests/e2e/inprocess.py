@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+import torch
 
 from tests.e2e.processes import Done
 from workers.cli import main
@@ -32,7 +33,9 @@ def command_line(
         code = end.value.code
         return Done(code if isinstance(code, int) else int(code is not None), said.out, said.err)
 
+    threads = torch.get_num_threads()
     yield call
+    torch.set_num_threads(threads)
     # The log writes to this test's own standard error, which is about to go.
     structlog.reset_defaults()
 

@@ -77,6 +77,7 @@ class FaultLine:
             "max_batch": "4",
             "threads": "1",
         } | settings
+        # Each of the two workers has one of the cores of a small machine.
         env = {f"CROSSCHECK_{name.upper()}": value for name, value in chosen.items()}
         for name in names:
             self.workers[name] = Running(

@@ -13,7 +13,7 @@ from schemas.verdict import Decision, Verdict
 from tests.e2e.processes import wait_until
 from tests.faults.line import BAD_EVERY, FaultLine, fault_line, freeze, thaw
 
-PARTS_EACH = 30
+PARTS_EACH = 24
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
@@ -84,7 +84,7 @@ def test_a_worker_killed_with_frames_in_flight_leaves_no_part_without_its_decisi
         assert report("SIGKILL", killed_at, verdicts, stations) < 60.0
 
 
-def test_a_worker_told_to_stop_answers_what_it_holds_and_hands_over_at_once(
+def test_a_worker_told_to_stop_answers_what_it_holds_and_signs_off(
     models: Path, kafka_bootstrap: str, redis_url: str, kafka_topic: str, tmp_path: Path
 ) -> None:
     with fault_line(tmp_path, models, kafka_bootstrap, redis_url, kafka_topic) as line:

@@ -63,7 +63,7 @@ class KafkaBusConsumer:
             "max_poll_interval_ms": round(max_poll_interval * 1000),
             "session_timeout_ms": round(session_timeout * 1000),
             # Members learn of a rebalance by a heartbeat: each of its two rounds waits for the slowest.
-            "heartbeat_interval_ms": round(session_timeout * 1000 / 6),
+            "heartbeat_interval_ms": min(3000, round(session_timeout * 1000 / 6)),
             "partition_assignment_strategy": [CooperativeStickyAssignor],
             "max_partition_fetch_bytes": fetch_bytes,
             "fetch_max_bytes": fetch_bytes,

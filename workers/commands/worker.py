@@ -8,6 +8,7 @@ import torch
 
 from workers.commands import console
 from workers.commands.local import open_bus, open_store
+from workers.errors import SettingsError
 from workers.inspection import InspectionWorker
 from workers.logs import configure_logs
 from workers.model_folder import ModelFolder
@@ -29,6 +30,7 @@ def own_threads() -> int:
 def run_worker(settings: Settings, *, stages: Path | None) -> None:
     """Run until SIGINT or SIGTERM; then answer what is in hand, commit and leave the group."""
     configure_logs(settings.log)
+    _check_device(settings.device)
     torch.set_num_threads(settings.threads or own_threads())
     models = ModelFolder(settings.models, device=settings.device)
     store = open_store(settings)
@@ -40,3 +42,15 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         console.write_json(stages, worker.stages.to_json())
     finally:
         bus.close()
+
+
+def _check_device(name: str) -> None:
+    """Put one number there, before loading ends in torch's own words. Raises SettingsError."""
+    try:
+        torch.zeros(1, device=torch.device(name))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        why = str(error).splitlines()[0][:120]
+        raise SettingsError(
+            f"device {name!r} cannot be used ({why}): use cpu, or cuda where torch sees a GPU; "
+            "it is set by --device or CROSSCHECK_DEVICE"
+        ) from None
