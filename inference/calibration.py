@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from inference.errors import BundleError
 
@@ -106,7 +106,7 @@ def threshold_of(
     logs = [math.log(max(score + shift, 1e-6)) for score in scores]
     mean, deviation = weighted(logs, groups)
     n = len(set(groups))
-    reach = float(stats.t.ppf(1.0 - false_reject, n - 1))
+    reach = float(special.stdtrit(n - 1, 1.0 - false_reject))
     limit = mean + reach * deviation * math.sqrt(1.0 + 1.0 / n)
     error = 1.96 * deviation * math.sqrt(1.0 / n + reach**2 / (2.0 * (n - 1)))
     value, low, high = (math.exp(one) - shift for one in (limit, limit - error, limit + error))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import structlog
+
 from inference.inspector import Inspector
 from workers.errors import SettingsError
 from workers.models import UnknownProduct
+
+log = structlog.get_logger(__name__)
 
 
 def latest_bundle(folder: Path) -> Path | None:
@@ -32,6 +36,7 @@ class ModelFolder:
         for product in sorted(path for path in root.iterdir() if path.is_dir()):
             bundle = latest_bundle(product)
             if bundle is not None:
+                log.info("worker.loading", bundle=str(bundle))
                 inspector = Inspector.load(bundle, device=device)
                 inspector.warm()
                 self._models[product.name] = inspector

@@ -18,17 +18,11 @@ def up(folder: Path) -> None:
     """Start Kafka and Redis, or say that they are running."""
     services = Services(folder)
     endpoints = services.up(on_progress=lambda text: console.err.print(f"[dim]{text}[/dim]"))
-    console.out.print(f"Kafka  {endpoints.kafka}\nRedis  {endpoints.redis_url}")
-    console.out.print(
-        f"\nThe other commands find them by themselves from here; elsewhere set\n"
-        f"  export CROSSCHECK_KAFKA={endpoints.kafka} CROSSCHECK_REDIS={endpoints.redis_url}"
-    )
-
-
-def down(folder: Path) -> None:
-    """Stop them."""
-    Services(folder).down()
-    console.out.print("Kafka and Redis are stopped.")
+    # Never wrapped: these lines are there to be copied.
+    console.out.print(f"Kafka  {endpoints.kafka}\nRedis  {endpoints.redis_url}", soft_wrap=True)
+    console.out.print("\nThe other commands find them by themselves from this folder; elsewhere set")
+    here = f"CROSSCHECK_KAFKA={endpoints.kafka} CROSSCHECK_REDIS={endpoints.redis_url}"
+    console.out.print(f"  export {here}", soft_wrap=True)
 
 
 def status(folder: Path) -> int:
@@ -66,8 +60,9 @@ def make_topics(
         prefix=settings.topic_prefix,
     )
     table = Table(title="topics")
-    for heading in ("topic", "partitions", "retention", "bytes kept a partition", "largest record"):
-        table.add_column(heading, justify="left" if heading == "topic" else "right")
+    for heading in ("topic", "partitions", "kept for", "at most", "record"):
+        left = heading == "topic"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     for row in plan.rows():
         table.add_row(*row)
     console.out.print(table)
