@@ -25,6 +25,13 @@ def up(folder: Path) -> None:
     console.out.print(f"  export {here}", soft_wrap=True)
 
 
+def down(folder: Path) -> None:
+    """Stop them."""
+    was_running = Services(folder).down()
+    said = "Kafka and Redis are stopped." if was_running else f"nothing was started from {folder}."
+    console.out.print(said)
+
+
 def status(folder: Path) -> int:
     """Say what runs; the exit code is 0 only when both answer."""
     found = Services(folder).status()
