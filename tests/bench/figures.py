@@ -112,9 +112,16 @@ class Run:
 
     @property
     def throughput(self) -> float:
-        """Verdicts a second between a tenth and nine tenths of them: neither start nor tail."""
+        """Verdicts a second between a tenth and nine tenths of them: neither start nor tail.
+
+        Verdicts come a batch at a time: both ends are the end of a batch, or a part of one would count whole.
+        """
         times = np.sort([answer.read_at for answer in self.found])
-        low, high = len(times) // 10, len(times) - 1 - len(times) // 10
+        gaps = np.diff(times)
+        ends = np.append(np.flatnonzero(gaps > gaps.mean() / 4), len(times) - 1)
+        first = ends[ends >= len(times) // 10]
+        last = ends[ends <= len(times) - 1 - len(times) // 10]
+        low, high = first[0], last[-1] if len(last) and last[-1] > first[0] else ends[-1]
         return float((high - low) / ((times[high] - times[low]) / 1e9))
 
     @property

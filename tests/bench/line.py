@@ -208,7 +208,7 @@ def measure_large(
 ) -> tuple[dict[str, Any], str]:
     """Step 5; the figures, and what went wrong."""
     say = console.out.print
-    burst = capacity(ends, material, options, LARGE_BURST_RATE, max(12, count // 2))
+    burst = capacity(ends, material, options, LARGE_BURST_RATE, max(32, count // 2))
     half_rate = burst.run.throughput / 2
     with Line(ends, material, options) as line:
         note(f"{count} factory frames at {half_rate:.2f}/s")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from schemas.verdict import Decision
@@ -10,7 +12,7 @@ from tests.bench.figures import Answer, Memory, Run, stage_rows
 SECOND = 1_000_000_000
 
 
-def run(delays_s: list[float | None], *, rate: float = 10.0, decision: Decision = Decision.PASS) -> Run:
+def run(delays_s: Sequence[float | None], *, rate: float = 10.0, decision: Decision = Decision.PASS) -> Run:
     """A run whose frame i was answered ``delays_s[i]`` after its capture; None for one never answered."""
     period = SECOND / rate
     answers: list[Answer | None] = []
@@ -41,6 +43,12 @@ def test_a_line_that_keeps_up_holds_and_its_legs_add_up_to_the_latency() -> None
     assert found.throughput == pytest.approx(10.0)
     assert found.latency().p99 == pytest.approx(100.0)
     assert sum(half for half, _ in found.split().values()) == pytest.approx(100.0)
+
+
+def test_verdicts_that_come_in_batches_count_at_the_rate_of_the_batches() -> None:
+    # All captured at once, four answered every two seconds.
+    found = run([2.0 * (1 + index // 4) for index in range(14)], rate=1e6)
+    assert found.throughput == pytest.approx(2.0, rel=1e-3)
 
 
 def test_a_line_five_percent_too_slow_falls_behind_though_all_verdicts_come() -> None:
