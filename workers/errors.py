@@ -5,7 +5,8 @@ CrosscheckError                 schemas/errors.py
     ├── SettingsError           a setting is missing, of the wrong type or impossible
     ├── ServiceError            Kafka or Redis cannot be reached, started or stopped
     │   ├── BusError            a record could not be produced, consumed or committed
-    │   │   └── OffsetGap       records were deleted before they were read
+    │   │   ├── OffsetGap       records were deleted before they were read
+    │   │   └── RecordTooLarge  a record is over a limit: sending it again never helps
     │   └── StoreError          Redis refused or lost a write
     ├── SourceError             a capture source cannot be read
     └── DeadLetterFlood         too many unreadable records: the worker stops loudly
@@ -72,6 +73,13 @@ class OffsetGap(BusError):
     def resume_at(self) -> int:
         """Where to seek: the first record that was not read and still exists."""
         return self.beginning
+
+
+class RecordTooLarge(BusError):
+    """A record is over the client's or the topic's limit: sending it again never helps."""
+
+    reason = "record_too_large"
+    retriable = False
 
 
 class StoreError(ServiceError):

@@ -378,3 +378,12 @@ def test_drain_answers_what_was_read_and_commits_it(line: Line) -> None:
     worker.close()
     assert line.standing(PartKey("s1", 1, 1)).decision is Decision.REVIEW
     assert line.committed() == 1
+
+
+def test_an_outage_does_not_count_one_dead_letter_again_and_again(line: Line) -> None:
+    worker = line.worker(deadletter_run=3)
+    line.send(frame(1), value=b"broken")
+    line.bus.fail_sends(10)
+    line.turn(worker, lambda: worker.answered == 1)
+    line.send(frame(2))
+    line.turn(worker, lambda: worker.answered == 2)

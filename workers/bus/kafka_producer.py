@@ -10,7 +10,7 @@ from typing import Any
 
 from workers.bus._client import kafka_errors
 from workers.bus.base import MAX_RECORD_BYTES, Headers, TopicPartition, record_bytes
-from workers.errors import BusError
+from workers.errors import BusError, RecordTooLarge
 
 
 class KafkaDelivery:
@@ -32,7 +32,7 @@ class KafkaDelivery:
             # At least one look: a timeout of 0 asks for what is known now.
             metadata = self._future.get(timeout=max(timeout, 0.001))
         except kafka_errors.MessageSizeTooLargeError:
-            raise BusError(
+            raise RecordTooLarge(
                 f"{self._place}: a record of {self._size} bytes is over the topic's max.message.bytes;"
                 " raise it with `crosscheck topics` or send less"
             ) from None
@@ -75,7 +75,9 @@ class KafkaBusProducer:
         if self._closed:
             raise BusError(f"{place}: the producer is closed")
         if size > MAX_RECORD_BYTES:
-            raise BusError(f"{place}: a record of {size} bytes is over the limit of {MAX_RECORD_BYTES} bytes")
+            raise RecordTooLarge(
+                f"{place}: a record of {size} bytes is over the limit of {MAX_RECORD_BYTES} bytes"
+            )
         self._renew_if_failed()
         self._require_partition(place)
         self._reserve(place, size)

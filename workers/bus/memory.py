@@ -22,7 +22,7 @@ from workers.bus.base import (
 from workers.bus.membership import Group
 from workers.bus.memory_consumer import MemoryConsumer
 from workers.clock import Clock, SystemClock
-from workers.errors import BusError
+from workers.errors import BusError, RecordTooLarge
 
 # How often a waiting poll looks whether another member's session has run out, seconds.
 _SESSION_CHECK = 0.02
@@ -117,7 +117,9 @@ class MemoryProducer:
         if self._closed:
             raise BusError(f"{where}: the producer is closed")
         if size > MAX_RECORD_BYTES:
-            raise BusError(f"{where}: a record of {size} bytes is over the limit of {MAX_RECORD_BYTES} bytes")
+            raise RecordTooLarge(
+                f"{where}: a record of {size} bytes is over the limit of {MAX_RECORD_BYTES} bytes"
+            )
 
         def fits() -> bool:
             in_flight = self.in_flight_bytes()
@@ -303,7 +305,7 @@ class MemoryBus:
                 delivery.fail(BusError(f"{where}: the broker refused the record (made to fail)"))
             elif delivery.size > spec.max_message_bytes:
                 delivery.fail(
-                    BusError(
+                    RecordTooLarge(
                         f"{where}: a record of {delivery.size} bytes is over the topic's max.message.bytes"
                         f" of {spec.max_message_bytes}; raise it with `crosscheck topics` or send less"
                     )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import structlog
+
 from schemas.errors import CrosscheckError
-from workers.bus.base import Delivery, Producer, Record
+from workers.bus.base import Headers, Producer, Record
 from workers.clock import Clock
-from workers.errors import DeadLetterFlood
+from workers.errors import DeadLetterFlood, RecordTooLarge
+
+log = structlog.get_logger(__name__)
 
 REASON = "crosscheck-reason"
 ERROR = "crosscheck-error"
 ORIGIN = "crosscheck-origin"
 WORKER = "crosscheck-worker"
 TIME = "crosscheck-time"
+LEFT_OUT = "crosscheck-left-out"
+"""How many bytes of value the record had, where they were over the limit of the dead-letter topic."""
+
+_LONGEST_KEY = 256
 
 
 class DeadLetters:
@@ -28,22 +36,44 @@ class DeadLetters:
         self._clock = clock
         self._limit = run_limit
         self._run = 0
+        self._kept: set[str] = set()
         self.total = 0
 
-    def send(self, record: Record, error: CrosscheckError) -> Delivery:
-        """Produce one record to the dead-letter topic; partition 0 holds them all."""
-        self._run += 1
-        self.total += 1
+    def keep(self, record: Record, error: CrosscheckError, timeout_s: float) -> None:
+        """Have one record in the dead-letter topic; partition 0 holds them all. Again is once, until ``done``.
+
+        A record that is too large for the topic leaves its headers there, without its bytes: it must not
+        hold up the parts behind it for ever. Where it lies in Kafka is in them.
+
+        Raises:
+            BusError: it is not there.
+        """
         origin = f"{record.topic}/{record.partition}/{record.offset}"
-        headers = (
-            *record.headers,
+        if origin in self._kept:
+            return
+        ours: Headers = (
             (REASON, error.reason.encode()),
             (ERROR, str(error)[:2000].encode()),
             (ORIGIN, origin.encode()),
             (WORKER, self._worker.encode()),
             (TIME, str(self._clock.now()).encode()),
         )
-        return self._producer.send(self._topic, record.value, key=record.key, partition=0, headers=headers)
+        try:
+            self._send(record.value, record.key, (*record.headers, *ours), timeout_s)
+        except RecordTooLarge as refused:
+            log.error("worker.dead_letter_left_out", origin=origin, error=str(refused))
+            key = record.key if record.key is not None and len(record.key) <= _LONGEST_KEY else None
+            self._send(b"", key, (*ours, (LEFT_OUT, str(len(record.value)).encode())), timeout_s)
+        self._kept.add(origin)
+        self._run += 1
+        self.total += 1
+
+    def _send(self, value: bytes, key: bytes | None, headers: Headers, timeout_s: float) -> None:
+        self._producer.send(self._topic, value, key=key, partition=0, headers=headers).wait(timeout_s)
+
+    def done(self) -> None:
+        """What was kept is answered for and will not be sent again."""
+        self._kept.clear()
 
     def readable(self) -> None:
         """A record could be read: the run is over."""

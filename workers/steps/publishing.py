@@ -15,6 +15,7 @@ from schemas.images import encode_map
 from schemas.verdict import Verdict
 from schemas.wire import encode
 from workers.bus.base import Delivery, Producer, Record
+from workers.errors import BusError, RecordTooLarge
 from workers.stages import PUBLISH, STORE, StageTimes
 from workers.steps.deadletter import DeadLetters
 from workers.steps.offsets import Ticket
@@ -71,23 +72,34 @@ class ResultPublisher:
                 for o in outcomes
             ]
         with self.stages.stage(PUBLISH):
-            deliveries: list[Delivery] = []
-            for outcome, value in zip(outcomes, standing, strict=True):
-                deliveries.extend(self.dead_letters.send(record, error) for record, error in outcome.dead)
-                if value is not None and outcome.verdict is not None:
-                    deliveries.append(
-                        self.producer.send(
-                            self.verdict_topic,
-                            value,
-                            key=str(outcome.verdict.part).encode(),
-                            partition=outcome.partition % self.partitions,
-                        )
-                    )
+            # Waited for one by one, before any verdict is on its way: a record that the broker refuses for
+            # its size takes others in flight down with it.
+            for outcome in outcomes:
+                for record, error in outcome.dead:
+                    self.dead_letters.keep(record, error, self.timeout_s)
+            deliveries = [
+                self.producer.send(
+                    self.verdict_topic,
+                    value,
+                    key=str(outcome.verdict.part).encode(),
+                    partition=outcome.partition % self.partitions,
+                )
+                for outcome, value in zip(outcomes, standing, strict=True)
+                if value is not None and outcome.verdict is not None
+            ]
+            for delivery in deliveries:
+                self._wait(delivery)
             for outcome in outcomes:
                 self._heatmap(outcome)
-            for delivery in deliveries:
-                delivery.wait(self.timeout_s)
+        self.dead_letters.done()
         return standing
+
+    def _wait(self, delivery: Delivery) -> None:
+        try:
+            delivery.wait(self.timeout_s)
+        except RecordTooLarge as error:
+            # No verdict is that large: it fell with a heatmap of the batch before, and may be sent again.
+            raise BusError(str(error)) from None
 
     def _heatmap(self, outcome: Outcome) -> None:
         """Best effort: a heatmap never holds a verdict or a commit back."""
