@@ -387,3 +387,18 @@ def test_an_outage_does_not_count_one_dead_letter_again_and_again(line: Line) ->
     line.turn(worker, lambda: worker.answered == 1)
     line.send(frame(2))
     line.turn(worker, lambda: worker.answered == 2)
+
+
+def test_a_sensor_that_comes_back_in_records_of_its_own_is_used_again(line: Line) -> None:
+    worker = line.worker(pair_wait_ms=50)
+    for trigger in range(12):
+        whole = frame(trigger, deadline_s=10_000)
+        line.send(replace(whole, depth=None))
+        worker.step()
+        if trigger >= 4:
+            line.send(replace(whole, rgb=None))
+        for _ in range(10):
+            worker.step()
+            line.clock.advance(0.01)
+    last = line.standing(PartKey("s1", 1, 11))
+    assert (last.mode, last.decision) == (Mode.FUSED, Decision.PASS)

@@ -40,7 +40,7 @@ class DeadLetters:
         self.total = 0
 
     def keep(self, record: Record, error: CrosscheckError, timeout_s: float) -> None:
-        """Have one record in the dead-letter topic; partition 0 holds them all. Again is once, until ``done``.
+        """Have one record in the dead-letter topic, in partition 0; only once until ``done``.
 
         A record that is too large for the topic leaves its headers there, without its bytes: it must not
         hold up the parts behind it for ever. Where it lies in Kafka is in them.

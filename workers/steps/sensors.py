@@ -55,7 +55,9 @@ class SensorWatch:
     def down(self, station: str) -> frozenset[str]:
         """The sensors nobody should wait for."""
         sensors = self._stations.get(station, {})
-        return frozenset(name for name, s in sensors.items() if s.state is not SensorState.UP)
+        # One that is recovering is waited for: where it sends records of its own, only a pair that was waited
+        # for can show that it is back.
+        return frozenset(name for name, s in sensors.items() if s.state is SensorState.DOWN)
 
     def knows(self, station: str) -> bool:
         """Whether this worker has seen the station, or was told of it."""
