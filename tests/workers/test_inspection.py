@@ -402,3 +402,13 @@ def test_a_sensor_that_comes_back_in_records_of_its_own_is_used_again(line: Line
             line.clock.advance(0.01)
     last = line.standing(PartKey("s1", 1, 11))
     assert (last.mode, last.decision) == (Mode.FUSED, Decision.PASS)
+
+
+def test_a_sensor_that_the_frame_does_not_expect_is_watched_all_the_same(line: Line) -> None:
+    worker = line.worker()
+    first = frame(1, expects=("rgb",))
+    line.send(first)
+    line.send(replace(frame(2, expects=("rgb",)), depth=first.depth))
+    line.turn(worker, lambda: worker.answered == 2)
+    verdict = line.standing(PartKey("s1", 1, 2))
+    assert (verdict.decision, verdict.degraded) == (Decision.REVIEW, ("depth:frozen",))

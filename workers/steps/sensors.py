@@ -81,7 +81,8 @@ class SensorWatch:
         reasons: list[str] = []
         transitions: list[Transition] = []
         for name in SENSORS:
-            if name not in pending.frame.expects:
+            # One that sends although nobody expects it is seen by the model too, so it is watched as well.
+            if name not in pending.frame.expects and name not in pending.present:
                 continue
             payload = pending.frame.rgb if name == "rgb" else pending.frame.depth
             sensor = self._sensor(part.station, name)
