@@ -137,6 +137,7 @@ class InspectionWorker:
         self._offsets.dropped(partitions)
         self._pairer.drop(self._offsets.current)
         self._batcher.drop(self._offsets.current)
+        self._sensors.forget(partitions)
 
     # The loop.
 

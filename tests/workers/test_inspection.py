@@ -404,6 +404,28 @@ def test_a_sensor_that_comes_back_in_records_of_its_own_is_used_again(line: Line
     assert (last.mode, last.decision) == (Mode.FUSED, Decision.PASS)
 
 
+def test_a_sensor_that_froze_under_another_worker_is_frozen_when_the_partition_comes_back(line: Line) -> None:
+    first = line.worker(name="w1")
+    line.send(frame(1, deadline_s=10_000), partition=0)
+    line.send(frame(1, station="s2", deadline_s=10_000), partition=1)
+    line.turn(first, lambda: first.answered == 2)
+    second = line.worker(name="w2")
+    line.turn(first, lambda: (second.step(), len(first._consumer.assignment()) == 1)[1])
+    line.turn(first, lambda: (second.step(), len(second._consumer.assignment()) == 1)[1])
+    (moved,) = second._consumer.assignment()
+    station = "s1" if moved.partition == 0 else "s2"
+    theirs = frame(2, station=station, deadline_s=10_000)
+    line.send(theirs, partition=moved.partition)
+    line.turn(second, lambda: second.answered == 1)
+    second.close()
+    line.turn(first, lambda: len(first._consumer.assignment()) == 2)
+    frozen = replace(frame(3, station=station, deadline_s=10_000), depth=theirs.depth)
+    line.send(frozen, partition=moved.partition)
+    line.turn(first, lambda: first.answered == 3)
+    verdict = line.standing(frozen.part)
+    assert (verdict.decision, verdict.degraded) == (Decision.REVIEW, ("depth:frozen",))
+
+
 def test_a_sensor_that_the_frame_does_not_expect_is_watched_all_the_same(line: Line) -> None:
     worker = line.worker()
     first = frame(1, expects=("rgb",))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from schemas.part import PartKey
+from workers.bus.base import TopicPartition
 from workers.steps.pending import PendingPart
 
 SENSORS = ("rgb", "depth")
@@ -51,6 +53,7 @@ class SensorWatch:
     down_after: int
     up_after: int
     _stations: dict[str, dict[str, _Sensor]] = field(default_factory=dict)
+    _places: dict[str, TopicPartition] = field(default_factory=dict)
 
     def down(self, station: str) -> frozenset[str]:
         """The sensors nobody should wait for."""
@@ -75,9 +78,16 @@ class SensorWatch:
         """What the next worker of the station must know, per sensor."""
         return {name: (s.state, s.digest, s.part) for name, s in self._stations.get(station, {}).items()}
 
+    def forget(self, partitions: Set[TopicPartition]) -> None:
+        """Drop the stations of these partitions: whoever has them now knows their sensors better than we do."""
+        for station in [name for name, place in self._places.items() if place in partitions]:
+            del self._places[station]
+            self._stations.pop(station, None)
+
     def observe(self, pending: PendingPart) -> list[Transition]:
         """Judge the sensors for one part: sets ``use_rgb``, ``use_depth`` and ``reasons``."""
         part = pending.part
+        self._places[part.station] = pending.tickets[0].partition
         reasons: list[str] = []
         transitions: list[Transition] = []
         for name in SENSORS:
