@@ -226,6 +226,7 @@ class InspectionWorker:
     def _open(self, record: Record, ticket: Ticket) -> None:
         try:
             frame = open_record(record, self._max_record)
+            self._pairer.offer(frame, record, ticket, now=self._clock.monotonic(), read_at=self._clock.now())
         except SchemaError as error:
             part = part_of(record)
             log.warning("worker.dead_letter", part=str(part), reason=error.reason, error=str(error))
@@ -239,7 +240,6 @@ class InspectionWorker:
             )
             return
         self._dead_letters.readable()
-        self._pairer.offer(frame, record, ticket, now=self._clock.monotonic(), read_at=self._clock.now())
 
     def _queue(self, pending: PendingPart) -> None:
         station = pending.part.station

@@ -434,3 +434,16 @@ def test_a_sensor_that_the_frame_does_not_expect_is_watched_all_the_same(line: L
     line.turn(worker, lambda: worker.answered == 2)
     verdict = line.standing(PartKey("s1", 1, 2))
     assert (verdict.decision, verdict.degraded) == (Decision.REVIEW, ("depth:frozen",))
+
+
+def test_two_halves_that_name_different_products_do_not_pass(line: Line) -> None:
+    worker = line.worker()
+    whole = frame(1)
+    line.send(replace(whole, depth=None))
+    line.send(replace(whole, rgb=None, product="gadget"))
+    line.turn(worker, lambda: worker.answered == 2)
+    verdict = line.standing(whole.part)
+    assert verdict.decision is Decision.ERROR
+    assert "gadget" in str(verdict.reason)
+    worker.close()
+    assert line.committed() == 2

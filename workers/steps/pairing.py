@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from schemas.errors import InvalidField
 from schemas.frame import Frame
 from schemas.part import PartKey
 from workers.bus.base import Record
@@ -21,7 +22,16 @@ SensorsDown = Callable[[str], frozenset[str]]
 
 
 def merge(first: Frame, second: Frame) -> Frame:
-    """One frame of two records of the same part; what the first already has is kept."""
+    """One frame of two records of the same part; what the first already has is kept.
+
+    Raises:
+        InvalidField: they name different products, so that nobody knows whose model is to judge the part.
+    """
+    if first.product != second.product:
+        raise InvalidField(
+            f"part {first.part}: one record says product {first.product!r}, another {second.product!r}: "
+            "set the same product on every agent of the station"
+        )
     depth_is_new = first.depth is None and second.depth is not None
     return replace(
         first,
@@ -42,7 +52,7 @@ class Pairer:
         self._queues: dict[str, OrderedDict[PartKey, PendingPart]] = {}
 
     def offer(self, frame: Frame, record: Record, ticket: Ticket, *, now: float, read_at: int) -> None:
-        """Add one record's frame; a part already waiting here takes it in."""
+        """Add one record's frame; a part already waiting here takes it in. Raises InvalidField as ``merge``."""
         queue = self._queues.setdefault(frame.part.station, OrderedDict())
         pending = queue.get(frame.part)
         if pending is None:
