@@ -41,10 +41,16 @@ class Measured:
     tiles: Sequence[Mapping[str, Image]]
 
 
-def enlarge(raw: Image) -> Image:
-    """A branch's map on the model grid: bilinear, then blurred."""
+def enlarge(raw: Image, *, reduce: Reduce = Reduce.TOP) -> Image:
+    """A branch's map on the model grid: bilinear, then blurred.
+
+    A branch whose image score is its very peak keeps that peak: a blur would hide on the map what the score
+    was given for.
+    """
     if raw.shape != (MODEL_SIDE, MODEL_SIDE):
         raw = np.asarray(cv2.resize(raw, (MODEL_SIDE, MODEL_SIDE), interpolation=cv2.INTER_LINEAR))
+    if reduce is Reduce.MAX:
+        return raw
     return np.asarray(cv2.GaussianBlur(raw, (0, 0), BLUR, borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
@@ -107,7 +113,7 @@ def measure(
             baseline = baselines.get(branch.name)
             if baseline is not None:
                 raw = baseline.apply(raw, index)
-            large[branch.name] = enlarge(raw)
+            large[branch.name] = enlarge(raw, reduce=branch.reduce)
             score = float(raw.max()) if branch.reduce is Reduce.MAX else top_mean(large[branch.name])
             scores[branch.name] = max(score, scores.get(branch.name, -math.inf))
         maps.append(large)

@@ -206,7 +206,7 @@ def worker(
         float | None, typer.Option(min=0, help="Longest wait of the oldest frame.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="Torch threads; 0: all cores but one.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Frames scored at once; 0: one a core.")] = None,
     stages: Annotated[
         Path | None, typer.Option(metavar="FILE", help="At the end, write where the time went.")
     ] = None,

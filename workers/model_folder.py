@@ -29,7 +29,7 @@ class ModelFolder:
         InferenceError: a bundle is refused.
     """
 
-    def __init__(self, root: Path, *, device: str = "cpu") -> None:
+    def __init__(self, root: Path, *, device: str = "cpu", parallel: int = 1) -> None:
         if not root.is_dir():
             raise SettingsError(f"models folder {root}: not there; teach a product or set CROSSCHECK_MODELS")
         self._models: dict[str, Inspector] = {}
@@ -37,7 +37,7 @@ class ModelFolder:
             bundle = latest_bundle(product)
             if bundle is not None:
                 log.info("worker.loading", bundle=str(bundle))
-                inspector = Inspector.load(bundle, device=device)
+                inspector = Inspector.load(bundle, device=device, parallel=parallel)
                 inspector.warm()
                 self._models[product.name] = inspector
         if not self._models:

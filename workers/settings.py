@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     verdict_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a verdict stays in Redis")
 
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
-    threads: int = Field(0, ge=0, description="Torch threads; 0 takes all cores but one, at most four")
+    threads: int = Field(0, ge=0, le=64, description="Frames scored at once on the CPU; 0 is one a core")
     log: Literal["console", "json"] = Field("console", description="Log format")
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep bundles and frames here between runs")
     parser.add_argument("--cores", type=int, default=2, help="processors for everything together (default 2)")
-    parser.add_argument("--threads", type=int, help="torch threads of the worker; its own choice by default")
+    parser.add_argument("--threads", type=int, help="frames the worker scores at once")
     parser.add_argument("--max-batch", type=int, help="of the worker")
     parser.add_argument("--max-delay-ms", type=float, help="of the worker")
     args = parser.parse_args()

@@ -50,6 +50,16 @@ def test_a_frame_gives_the_same_bits_alone_in_any_batch_in_any_order_and_again(
         assert [key(one) for one in found] == [alone[i] for i in order]
 
 
+def test_frames_scored_side_by_side_have_the_bits_they_have_alone(
+    bundle: Path, inspector: Inspector, samples: list[Sample]
+) -> None:
+    alone = [key(inspector.inspect([sample])[0]) for sample in samples]
+    together = Inspector.load(bundle, parallel=3)
+    for _ in range(3):
+        found = together.inspect(samples)
+        assert [key(one) for one in found] == alone
+
+
 def test_another_process_wide_instance_gives_the_same_bits(bundle: Path, samples: list[Sample]) -> None:
     first, second = Inspector.load(bundle), Inspector.load(bundle)
     second.warm()

@@ -22,6 +22,7 @@ from workers.bus.memory import MemoryBus
 from workers.capture.published import AsPublished
 from workers.commands import console
 from workers.commands.local import SERVICES
+from workers.commands.worker import frames_at_once
 from workers.demo.picture import draw
 from workers.demo.run import PRODUCT, STATION, run_line
 from workers.demo.script import Script, write_script
@@ -100,7 +101,8 @@ def _taught(root: Path, seed: int) -> ModelFolder:
     started = time.monotonic()
     with console.progress() as report:
         bundle = teach(dataset, root, name=PRODUCT, settings=TeachSettings(seed=seed), progress=report)
-    models = ModelFolder(root)
+    torch.set_num_threads(1)
+    models = ModelFolder(root, parallel=frames_at_once(0))
     took = time.monotonic() - started
     console.out.print(f"taught {PRODUCT} version {bundle.name} from 128 good parts in {took:.0f} s: {bundle}")
     return models
@@ -137,7 +139,6 @@ def _services(kafka: bool, out: Path) -> tuple[Bus, redis.Redis, Settings]:
 
 def _sustainable_rate(models: ModelFolder, seed: int) -> float:
     """Parts a second that this machine holds: measured on the very model, since machines differ tenfold."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     inspector: Inspector = models.of(PRODUCT)
     item = SyntheticDataset(train=4, seed=seed, product=seed, size=SIZE).train()
     started = time.monotonic()
