@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -447,3 +448,10 @@ def test_two_halves_that_name_different_products_do_not_pass(line: Line) -> None
     assert "gadget" in str(verdict.reason)
     worker.close()
     assert line.committed() == 2
+
+
+def test_a_score_that_is_no_number_is_an_error_and_does_not_stop_the_worker(line: Line) -> None:
+    worker = line.worker(StandInModel(lambda sample: inspection(math.nan)))
+    line.send(frame(1))
+    line.turn(worker, lambda: worker.answered == 1)
+    assert line.standing(PartKey("s1", 1, 1)).decision is Decision.ERROR

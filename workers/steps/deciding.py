@@ -35,6 +35,8 @@ class Judge:
         if inspection.error is not None:
             return self.failed(pending, inspection.error, attempt=attempt, timings=timings)
         decision, reason = self._decide(inspection)
+        if decision is Decision.ERROR:
+            return self._unscored(pending, decision, reason or "", attempt, timings)
         return Verdict(
             part=pending.part,
             product=pending.frame.product,
@@ -61,7 +63,9 @@ class Judge:
     def _decide(self, inspection: Inspection) -> tuple[Decision, str | None]:
         score, threshold = inspection.score, inspection.threshold
         # Comparisons are written so that a NaN, which compares false with everything, cannot pass.
-        if inspection.mode is None or score is None or threshold is None or not abs(score) < float("inf"):
+        if inspection.mode is None or score is None or threshold is None:
+            return Decision.ERROR, "no finite score"
+        if not abs(score) < float("inf") or not abs(threshold) < float("inf"):
             return Decision.ERROR, "no finite score"
         if not score <= threshold:
             return Decision.REJECT, None
