@@ -42,6 +42,7 @@ from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
 from workers.steps.sensors import SensorWatch
 from workers.steps.triage import Triage
+from workers.store import keys
 from workers.store.verdicts import VerdictStore
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ class InspectionWorker:
     def __init__(
         self, settings: Settings, bus: Bus, store: VerdictStore, models: Models, *, clock: Clock | None = None
     ) -> None:
+        keys.checked("CROSSCHECK_WORKER: worker", settings.worker)
         self._settings = settings
         self._clock = clock or SystemClock()
         self._store = store
@@ -208,7 +210,11 @@ class InspectionWorker:
     def _jump(self, gap: OffsetGap) -> None:
         # Their frames are gone unread. The gate answers MISSING for each of their parts: it saw them pass.
         log.error("worker.offset_gap", missing=gap.missing, error=str(gap))
-        self._consumer.seek(TopicPartition(gap.topic, gap.partition), gap.beginning)
+        try:
+            self._consumer.seek(TopicPartition(gap.topic, gap.partition), gap.beginning)
+        except BusError as error:
+            # It has gone to somebody else, who will find the same gap.
+            log.warning("worker.seek_failed", error=str(error))
 
     def _keep_heatmap(self, decision: str) -> bool:
         keep = self._settings.heatmaps

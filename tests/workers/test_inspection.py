@@ -24,7 +24,7 @@ from tests.workers.standin import StandInModel, by_sensors, inspection
 from workers.bus.base import Record, TopicPartition, TopicSpec
 from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
-from workers.errors import DeadLetterFlood
+from workers.errors import DeadLetterFlood, OffsetGap, SettingsError
 from workers.inspection import InspectionWorker
 from workers.models import UnknownProduct
 from workers.settings import Settings
@@ -450,8 +450,29 @@ def test_two_halves_that_name_different_products_do_not_pass(line: Line) -> None
     assert line.committed() == 2
 
 
+def test_a_worker_name_that_keys_cannot_carry_is_refused_before_it_joins(line: Line) -> None:
+    with pytest.raises(SettingsError, match="worker"):
+        line.worker(name="line 1/left")
+
+
 def test_a_score_that_is_no_number_is_an_error_and_does_not_stop_the_worker(line: Line) -> None:
     worker = line.worker(StandInModel(lambda sample: inspection(math.nan)))
     line.send(frame(1))
     line.turn(worker, lambda: worker.answered == 1)
     assert line.standing(PartKey("s1", 1, 1)).decision is Decision.ERROR
+
+
+def test_a_gap_on_a_partition_that_has_left_meanwhile_does_not_stop_the_worker(line: Line) -> None:
+    worker = line.worker()
+    line.send(frame(1))
+    poll = worker._consumer.poll
+    raised: list[bool] = []
+
+    def gap_once(timeout: float) -> list[Record]:
+        if not raised:
+            raised.append(True)
+            raise OffsetGap(FRAMES, 7, wanted=3, beginning=9, end=12)
+        return poll(timeout)
+
+    worker._consumer.poll = gap_once  # type: ignore[method-assign]
+    line.turn(worker, lambda: worker.answered == 1)
