@@ -37,8 +37,9 @@ class Settings(BaseSettings):
     worker: str = Field(default_factory=_worker_name, description="This worker's name in verdicts and logs")
 
     max_batch: int = Field(8, ge=1, le=256, description="Frames in one model run, at most")
+    # Small: a busy worker fills its batches from what came in meanwhile, an idle one has nothing to wait for.
     max_delay_ms: float = Field(
-        20.0,
+        2.0,
         ge=0,
         le=10_000,
         description="A batch starts this long after its oldest frame came in, at the latest",
