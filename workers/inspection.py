@@ -54,6 +54,10 @@ RETRY_S = 0.5
 BEAT_S = 2.0
 
 
+class _Abandoned(Exception):
+    """Told to stop while a sink is away: what is in hand is left, uncommitted, to the next worker."""
+
+
 class InspectionWorker:
     """Reads frames, answers every one of them, commits what is answered.
 
@@ -99,6 +103,8 @@ class InspectionWorker:
         self._refused: list[Outcome] = []
         self._paused = False
         self._next_beat = 0.0
+        self._stop: Event | None = None
+        self._leave_by: float | None = None
         self._max_bytes = int(settings.max_in_flight_mb * 1e6)
         self._max_record = int(settings.max_message_mb * 2**20)
         self.answered = 0
@@ -150,10 +156,13 @@ class InspectionWorker:
             DeadLetterFlood: too many unreadable records in a row.
         """
         log.info("worker.started", worker=self._settings.worker, group=self._settings.group)
+        self._stop = stop
         try:
             while not stop.is_set():
                 self.step()
             self.drain()
+        except _Abandoned:
+            log.warning("worker.left_unanswered", records=self._offsets.in_flight())
         finally:
             self.close()
 
@@ -350,7 +359,11 @@ class InspectionWorker:
         log.info("worker.resumed")
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Call until the sinks answer; the line is paused meanwhile, polling keeps our place in the group."""
+        """Call until the sinks answer; the line is paused meanwhile, polling keeps our place in the group.
+
+        Raises:
+            _Abandoned: they did not for ``drain_s`` after we were told to stop.
+        """
         while True:
             try:
                 result = call()
@@ -358,11 +371,21 @@ class InspectionWorker:
                 if not error.retriable:
                     raise
                 log.error("worker.sink_down", error=str(error))
+                if self._must_leave():
+                    raise _Abandoned from error
                 if not self._paused:
                     self._pause("sink down")
                 self._take(self._poll_while_paused())
             else:
                 return result
+
+    def _must_leave(self) -> bool:
+        if self._stop is None or not self._stop.is_set():
+            return False
+        now = self._clock.monotonic()
+        if self._leave_by is None:
+            self._leave_by = now + self._settings.drain_s
+        return now >= self._leave_by
 
     def _poll_while_paused(self) -> list[Record]:
         self._clock.sleep(RETRY_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Event, Thread
 from typing import Any
 
 import fakeredis
@@ -24,7 +25,7 @@ from tests.workers.standin import StandInModel, by_sensors, inspection
 from workers.bus.base import Record, TopicPartition, TopicSpec
 from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
-from workers.errors import DeadLetterFlood, OffsetGap, SettingsError
+from workers.errors import DeadLetterFlood, OffsetGap, SettingsError, StoreError
 from workers.inspection import InspectionWorker
 from workers.models import UnknownProduct
 from workers.settings import Settings
@@ -381,6 +382,22 @@ def test_drain_answers_what_was_read_and_commits_it(line: Line) -> None:
     assert line.committed() == 1
 
 
+def test_a_dead_letter_over_the_topics_limit_is_kept_without_its_bytes_and_holds_nothing_up() -> None:
+    line = Line()
+    line.bus.ensure_topics({DEAD: TopicSpec(partitions=1, max_message_bytes=2_000)})
+    worker = line.worker()
+    line.send(frame(1), value=b"x" * 5_000)
+    line.send(frame(2))
+    line.turn(worker, lambda: worker.answered == 2)
+    worker.close()
+    (dead,) = line.read(DEAD)
+    assert dead.value == b""
+    assert dead.header(deadletter.ORIGIN) == b"inspection.frames/0/0"
+    assert dead.header(deadletter.LEFT_OUT) == b"5000"
+    assert line.standing(PartKey("s1", 1, 1)).decision is Decision.ERROR
+    assert line.committed() == 2
+
+
 def test_an_outage_does_not_count_one_dead_letter_again_and_again(line: Line) -> None:
     worker = line.worker(deadletter_run=3)
     line.send(frame(1), value=b"broken")
@@ -448,6 +465,24 @@ def test_two_halves_that_name_different_products_do_not_pass(line: Line) -> None
     assert "gadget" in str(verdict.reason)
     worker.close()
     assert line.committed() == 2
+
+
+def test_a_worker_told_to_stop_while_redis_is_away_leaves_without_a_commit(line: Line) -> None:
+    worker = line.worker()
+    line.send(frame(1))
+    stop = Event()
+
+    def away(parts: Any) -> Any:
+        stop.set()
+        raise StoreError("redis is away")
+
+    line.store.standing_many = away  # type: ignore[method-assign]
+    runner = Thread(target=worker.run, args=(stop,), daemon=True)
+    runner.start()
+    runner.join(10)
+    assert not runner.is_alive()
+    assert line.committed() is None
+    assert line.verdicts() == []
 
 
 def test_a_worker_name_that_keys_cannot_carry_is_refused_before_it_joins(line: Line) -> None:

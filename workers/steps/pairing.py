@@ -52,7 +52,7 @@ class Pairer:
         self._queues: dict[str, OrderedDict[PartKey, PendingPart]] = {}
 
     def offer(self, frame: Frame, record: Record, ticket: Ticket, *, now: float, read_at: int) -> None:
-        """Add one record's frame; a part already waiting here takes it in. Raises InvalidField as ``merge``."""
+        """Add one record's frame; a part already waiting here takes it in. Raises as ``merge``."""
         queue = self._queues.setdefault(frame.part.station, OrderedDict())
         pending = queue.get(frame.part)
         if pending is None:

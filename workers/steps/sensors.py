@@ -79,7 +79,7 @@ class SensorWatch:
         return {name: (s.state, s.digest, s.part) for name, s in self._stations.get(station, {}).items()}
 
     def forget(self, partitions: Set[TopicPartition]) -> None:
-        """Drop the stations of these partitions: whoever has them now knows their sensors better than we do."""
+        """Drop the stations of these partitions: whoever has them now knows their sensors better."""
         for station in [name for name, place in self._places.items() if place in partitions]:
             del self._places[station]
             self._stations.pop(station, None)
