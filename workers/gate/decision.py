@@ -21,6 +21,8 @@ class Reason(StrEnum):
     """A verdict came, but after the part was due."""
     BEHIND = "behind"
     """The gate itself came too late: the part had left."""
+    CLOCK = "clock"
+    """The wall clock was set while the part was on its way: nobody knows when it is in front of the gate."""
     REJECT = "reject"
     REVIEW = "review"
     STALE = "stale"
@@ -52,7 +54,7 @@ class GateDecision:
         opened: whether the gate let it pass.
         decision: ``PASS`` exactly when opened. For a closed gate the verdict's own decision; ``MISSING``
             where no usable verdict was there in time, ``ERROR`` where its bytes or the actuator failed,
-            ``STALE`` where the part had left.
+            ``STALE`` where the part had left, or may have.
         reason: why.
 
     Raises:

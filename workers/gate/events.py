@@ -29,6 +29,8 @@ ALARM_UNREADABLE = "gate_verdict_unreadable"
 ALARM_SOURCE = "gate_source_failed"
 ALARM_BEHIND = "gate_behind"
 """A part had left before the gate came to decide about it."""
+ALARM_CLOCK = "gate_clock_set"
+"""The wall clock was set: the parts on their way stay out, since their due moments mean nothing any more."""
 ALARM_MISSING_DROPPED = "gate_missing_not_recorded"
 """A MISSING verdict could not be written to the store; the gate's journal has it."""
 

@@ -35,6 +35,7 @@ from workers.gate.feed import GateStore, VerdictFeed
 from workers.gate.journal import ACTUATED, RECORDED, Entry, Journal, JournalError
 from workers.gate.parts import Arrival, PartSource
 from workers.gate.report import GateCounts, GateReport
+from workers.gate.wall import WallWatch
 
 _log = structlog.get_logger(__name__)
 
@@ -112,6 +113,8 @@ class Gate:
         self._queue: list[tuple[int, tuple[int, int], Arrival]] = []
         self._known: set[PartKey] = set()
         self._open_until: int | None = None
+        self._wall = WallWatch(self._clock)
+        self._unsure: set[PartKey] = set()
         self._stuck = False
         self._journal_down = False
         self._source_down = False
@@ -148,6 +151,7 @@ class Gate:
         self.start()
         if feed:
             self._feed.step()
+        self._watch_clock()
         self._see()
         made = self._decide_due()
         for done in self._feed.recorded():
@@ -226,6 +230,15 @@ class Gate:
 
     # The steps
 
+    def _watch_clock(self) -> None:
+        """Where the wall clock was set, close for every part on its way: its due moment means nothing."""
+        step = self._wall.stepped()
+        if step is None:
+            return
+        self._release()
+        self._unsure = set(self._known)
+        self._alarm(events.ALARM_CLOCK, {"by_s": step, "parts": len(self._unsure)})
+
     def _see(self) -> None:
         try:
             arrivals = self._source.poll()
@@ -256,15 +269,20 @@ class Gate:
             arrival = self._queue[0][2]
             held = self._feed.held(arrival.part)
             now = self._clock.now()
-            if now < arrival.due and not (self._early and held is not None):
+            unsure = arrival.part in self._unsure
+            if now < arrival.due and not unsure and not (self._early and held is not None):
                 break
-            decision = decide(
-                arrival.part,
-                None if held is None else held.verdict,
-                now,
-                arrival.due,
-                seen_at=None if held is None else held.seen_at,
-                hold=self._hold,
+            decision = (
+                closed(arrival.part, Decision.STALE, Reason.CLOCK)
+                if unsure
+                else decide(
+                    arrival.part,
+                    None if held is None else held.verdict,
+                    now,
+                    arrival.due,
+                    seen_at=None if held is None else held.seen_at,
+                    hold=self._hold,
+                )
             )
             heapq.heappop(self._queue)
             seen_at = None if held is None else held.seen_at
@@ -288,6 +306,7 @@ class Gate:
     def _carry_out(self, entry: Entry) -> GateDecision:
         part = entry.part
         self._known.discard(part)
+        self._unsure.discard(part)
         self._source.settled(part)
         nothing_held = entry.seen_at is None
         self._feed.settled(part, missing=self._missing(entry) if nothing_held else None)
