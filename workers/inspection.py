@@ -219,11 +219,18 @@ class InspectionWorker:
     def _jump(self, gap: OffsetGap) -> None:
         # Their frames are gone unread. The gate answers MISSING for each of their parts: it saw them pass.
         log.error("worker.offset_gap", missing=gap.missing, error=str(gap))
+        place = TopicPartition(gap.topic, gap.partition)
         try:
-            self._consumer.seek(TopicPartition(gap.topic, gap.partition), gap.beginning)
+            self._consumer.seek(place, gap.beginning)
         except BusError as error:
             # It has gone to somebody else, who will find the same gap.
             log.warning("worker.seek_failed", error=str(error))
+            return
+        if gap.wanted > gap.end:
+            # Made anew: its offsets begin again, and the old ones would hold the commits of the new back.
+            self.drain()
+            self._forget({place})
+            self._offsets.assigned({place})
 
     def _keep_heatmap(self, decision: str) -> bool:
         keep = self._settings.heatmaps

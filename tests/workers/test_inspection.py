@@ -511,3 +511,20 @@ def test_a_gap_on_a_partition_that_has_left_meanwhile_does_not_stop_the_worker(l
 
     worker._consumer.poll = gap_once  # type: ignore[method-assign]
     line.turn(worker, lambda: worker.answered == 1)
+
+
+def test_a_topic_made_anew_is_committed_from_its_own_start(line: Line) -> None:
+    worker = line.worker()
+    for trigger in (1, 2, 3):
+        line.send(frame(trigger))
+    line.turn(worker, lambda: worker.answered == 3)
+    assert line.committed() == 3
+    made_anew = line.bus.log(TopicPartition(FRAMES, 0))
+    while made_anew.records:
+        made_anew.drop_first()
+    made_anew.start = 0
+    for trigger in (4, 5):
+        line.send(frame(trigger))
+    line.turn(worker, lambda: worker.answered == 5)
+    # Left at 3, the third record of the new topic would never be read by the next worker.
+    assert line.committed() == 2
