@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from workers.bus.base import Bus, Consumer, Producer, Record, TopicPartition, TopicSpec
-from workers.errors import BusError, OffsetGap
+from workers.errors import BusError, OffsetGap, RecordTooLarge
 
 _names = itertools.count()
 
@@ -163,7 +163,7 @@ class BusContract:
 
     def test_a_record_over_the_limit_is_refused_and_names_it(self, bus: Bus, topic: str) -> None:
         producer = bus.producer()
-        with pytest.raises(BusError, match=rf"{topic}.* 17825792 bytes .*limit"):
+        with pytest.raises(RecordTooLarge, match=rf"{topic}.* 17825792 bytes .*limit"):
             producer.send(topic, bytes(17 * 2**20), partition=0)
         producer.send(topic, b"next", partition=0).wait(10)
 
@@ -171,7 +171,7 @@ class BusContract:
         bus.ensure_topics({topic: TopicSpec(partitions=4, max_message_bytes=20_000)})
         producer = bus.producer()
         delivery = producer.send(topic, bytes(200_000), partition=0)
-        with pytest.raises(BusError, match=r"max\.message\.bytes"):
+        with pytest.raises(RecordTooLarge, match=r"max\.message\.bytes"):
             delivery.wait(10)
         producer.send(topic, bytes(20_000), partition=0).wait(10)
         producer.close()
