@@ -100,7 +100,7 @@ def read_bundle(path: Path) -> Bundle:
     """Read and check a bundle folder.
 
     Raises:
-        BundleError: missing, damaged, of another schema, or not named as its manifest says.
+        BundleError: missing, damaged, or of another schema.
     """
     manifest_path = path / MANIFEST
     raw = _read(manifest_path)

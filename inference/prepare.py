@@ -48,8 +48,8 @@ class Sensors:
 
     Attributes:
         mode: FUSED, RGB or DEPTH.
-        coverage: share of the inspected region with valid readings: of the depth sensor where it is used,
-            1.0 where colour stands alone.
+        coverage: share of valid readings in the worst tile of the region: of the depth sensor where it is
+            used, 1.0 where colour stands alone.
         degraded: codes of what is not used, as ``depth:absent``.
     """
 
@@ -130,7 +130,12 @@ class Preparation:
         # Lowest of the readings: zeros wrap to the top of the range and drop out.
         if highest == (region - np.uint16(1)).min() + 1:
             return "constant", coverage
-        return "", coverage
+        return "", self._worst_tile(sample.depth)
+
+    def _worst_tile(self, depth: NDArray[np.uint16]) -> float:
+        """Coverage of the tile that depth saw least of: a blind tile is not made good by the others."""
+        tiles = (depth[box.pixels(*depth.shape)] for box in self.layout.boxes())
+        return min(float(np.count_nonzero(tile)) / tile.size for tile in tiles)
 
     def tiles(self, sample: Sample, mode: Mode) -> list[Tile]:
         """The tiles of the region, row by row, with the sensors that ``mode`` names."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from inference.errors import BundleError
 from inference.inspector import Inspector
 from workers.errors import SettingsError
 from workers.models import UnknownProduct
@@ -26,7 +27,7 @@ class ModelFolder:
 
     Raises:
         SettingsError: the folder is missing or holds no bundle.
-        InferenceError: a bundle is refused.
+        BundleError: a bundle is refused, or lies under another product's name.
     """
 
     def __init__(self, root: Path, *, device: str = "cpu", parallel: int = 1) -> None:
@@ -38,6 +39,12 @@ class ModelFolder:
             if bundle is not None:
                 log.info("worker.loading", bundle=str(bundle))
                 inspector = Inspector.load(bundle, device=device, parallel=parallel)
+                if (inspector.product, inspector.version) != (product.name, bundle.name):
+                    # Copied under another name it would judge another product's parts.
+                    raise BundleError(
+                        f"{bundle}: its manifest says {inspector.bundle_id}; put it at "
+                        f"{root / inspector.bundle_id} or teach {product.name}"
+                    )
                 inspector.warm()
                 self._models[product.name] = inspector
         if not self._models:

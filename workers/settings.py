@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         2, ge=1, description="Tries of one part before it is an ERROR without the model"
     )
     min_coverage: float = Field(
-        0.5, ge=0, le=1, description="Share of valid readings under which the best answer is REVIEW"
+        0.8, ge=0, le=1, description="Share of valid readings under which the best answer is REVIEW"
     )
     sensor_down_after: int = Field(
         3, ge=1, description="Triggers without a sensor before the station stops waiting for it"

@@ -127,6 +127,13 @@ def test_a_large_frame_is_taught_and_inspected_in_tiles(normals: Listed, tmp_pat
     peak = np.unravel_index(int(marked.map.argmax()), marked.map.shape)
     assert 50 <= peak[0] <= 90
     assert 50 <= peak[1] <= 90
+    # One tile that the depth sensor did not see is not made good by the three it did.
+    assert sample.depth is not None
+    depth = sample.depth.copy()
+    depth[:40, :40] = 0
+    blind = inspector.inspect([Sample(sample.rgb, depth)])[0]
+    assert found.coverage > 0.8
+    assert blind.coverage < 0.5
 
 
 def test_normals_that_cannot_teach_are_named(normals: Listed, tmp_path: Path) -> None:

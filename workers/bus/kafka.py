@@ -228,6 +228,8 @@ def _topic_configs(spec: TopicSpec) -> dict[str, str]:
     return {
         "retention.ms": str(spec.retention_ms),
         "retention.bytes": str(spec.retention_bytes),
+        # Frames are compressed already, and a codec that an agent has and a worker lacks would stop the line.
+        "compression.type": "uncompressed",
         "max.message.bytes": str(spec.max_message_bytes + BATCH_OVERHEAD_BYTES),
     }
 
