@@ -33,7 +33,9 @@ def _pick(summary: Summary) -> list[tuple[Outcome, str]]:
     take((o for o in good if o.opened), lambda o: "both sensors agree")
     for kind in DefectKind:
         found = [o for o in summary.of(kind.value, in_drop=False) if o.decision is Decision.REJECT]
-        take(sorted(found, key=lambda o: o.defect.size if o.defect else 0), planted, 2)
+        by_size = sorted(found, key=lambda o: o.defect.size if o.defect else 0)
+        # The smallest and the largest that were stopped: what is hard, and how it looks when it is easy.
+        take(by_size[:1] + by_size[-1:], planted, 2)
     take((o for o in good if o.in_drop), lambda o: "depth sensor out: colour alone may not pass it")
     take(
         summary.of(DefectKind.SHAPE.value, in_drop=True),
