@@ -37,7 +37,6 @@ class ModelFolder:
         for product in sorted(path for path in root.iterdir() if path.is_dir()):
             bundle = latest_bundle(product)
             if bundle is not None:
-                log.info("worker.loading", bundle=str(bundle))
                 inspector = Inspector.load(bundle, device=device, parallel=parallel)
                 if (inspector.product, inspector.version) != (product.name, bundle.name):
                     # Copied under another name it would judge another product's parts.
@@ -46,6 +45,7 @@ class ModelFolder:
                         f"{root / inspector.bundle_id} or teach {product.name}"
                     )
                 inspector.warm()
+                log.info("worker.loaded", bundle=inspector.bundle_id, modes=[m.value for m in inspector.modes])
                 self._models[product.name] = inspector
         if not self._models:
             raise SettingsError(
