@@ -45,7 +45,7 @@ class ModelFolder:
                         f"{root / inspector.bundle_id} or teach {product.name}"
                     )
                 inspector.warm()
-                log.info("worker.loaded", bundle=inspector.bundle_id, modes=[m.value for m in inspector.modes])
+                log.info("worker.loaded", bundle=inspector.bundle_id)
                 self._models[product.name] = inspector
         if not self._models:
             raise SettingsError(
