@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import structlog
-
 from inference.errors import BundleError
 from inference.inspector import Inspector
 from workers.errors import SettingsError
 from workers.models import UnknownProduct
-
-log = structlog.get_logger(__name__)
 
 
 def latest_bundle(folder: Path) -> Path | None:
@@ -45,7 +41,6 @@ class ModelFolder:
                         f"{root / inspector.bundle_id} or teach {product.name}"
                     )
                 inspector.warm()
-                log.info("worker.loaded", bundle=inspector.bundle_id)
                 self._models[product.name] = inspector
         if not self._models:
             raise SettingsError(
@@ -56,6 +51,11 @@ class ModelFolder:
     def products(self) -> tuple[str, ...]:
         """The products it can judge."""
         return tuple(self._models)
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """NAME/VERSION of every bundle."""
+        return tuple(model.bundle_id for model in self._models.values())
 
     def of(self, product: str) -> Inspector:
         """The inspector of a product. Raises UnknownProduct."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import structlog
 import torch
 
 from workers.commands import console
@@ -14,6 +15,8 @@ from workers.inspection import InspectionWorker
 from workers.logs import configure_logs
 from workers.model_folder import ModelFolder
 from workers.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 MOST_AT_ONCE = 8
 """Beyond it memory bandwidth is what frames wait for."""
@@ -43,6 +46,7 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
     bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter")
     try:
         worker = InspectionWorker(settings, bus, store, models)
+        log.info("worker.ready", bundles=models.bundles, frames_at_once=at_once)
         with console.stop_on_signal() as stop:
             worker.run(stop)
         console.write_json(stages, worker.stages.to_json())
