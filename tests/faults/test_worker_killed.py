@@ -13,7 +13,7 @@ from schemas.verdict import Decision, Verdict
 from tests.e2e.processes import wait_until
 from tests.faults.line import BAD_EVERY, FaultLine, fault_line, freeze, thaw
 
-PARTS_EACH = 24
+PARTS_EACH = 72
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
@@ -103,7 +103,7 @@ def test_a_worker_told_to_stop_answers_what_it_holds_and_signs_off(
         done = line.workers["leaver"].wait(20.0)
         assert done.code == 0, done.err[-2000:]
         assert all(lag.values()), f"the backlog was gone before the signal: {lag}"
-        line.finish(len(sent), timeout=40.0)
+        line.finish(len(sent), timeout=50.0)
 
         verdicts = line.assert_every_part_has_its_decision(sent)
         for part in held["leaver"]:
