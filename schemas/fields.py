@@ -31,7 +31,7 @@ class Fields:
             raise InvalidField(f"{self._what}.{name}: missing")
         value = self._map[name]
         # bool is an int to Python; on the wire it is not.
-        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+        if not isinstance(value, kinds) or isinstance(value, bool):
             raise InvalidField(f"{self._what}.{name}: expected {expected}, found {type(value).__name__}")
         return value
 
@@ -58,10 +58,6 @@ class Fields:
         if not math.isfinite(number):
             raise InvalidField(f"{self._what}.{name}: {value} is not finite")
         return number
-
-    def boolean(self, name: str) -> bool:
-        """True or false."""
-        return bool(self._get(name, bool, "a boolean"))
 
     def text(self, name: str, limit: int = 256) -> str:
         """A string of at most ``limit`` characters."""

@@ -221,7 +221,7 @@ class InspectionWorker:
         log.error("worker.offset_gap", missing=gap.missing, error=str(gap))
         place = TopicPartition(gap.topic, gap.partition)
         try:
-            self._consumer.seek(place, gap.beginning)
+            self._consumer.seek(place, gap.resume_at)
         except BusError as error:
             # It has gone to somebody else, who will find the same gap.
             log.warning("worker.seek_failed", error=str(error))
@@ -232,9 +232,9 @@ class InspectionWorker:
             self._forget({place})
             self._offsets.assigned({place})
 
-    def _keep_heatmap(self, decision: str) -> bool:
+    def _keep_heatmap(self, decision: Decision) -> bool:
         keep = self._settings.heatmaps
-        return keep == "all" or (keep == "not-passed" and decision != Decision.PASS)
+        return keep == "all" or (keep == "not-passed" and decision is not Decision.PASS)
 
     def _take(self, records: Sequence[Record]) -> None:
         if not records:

@@ -83,10 +83,6 @@ class StationMap:
                 f" add it with `crosscheck topics --stations {names}`"
             ) from None
 
-    def partition_of(self, station: str) -> int:
-        """The same as `partition`."""
-        return self.partition(station)
-
     def stations_of(self, partition: int) -> list[str]:
         """The stations on a partition."""
         return sorted(name for name, place in self._stations.items() if place == partition)

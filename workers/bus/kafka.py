@@ -25,6 +25,7 @@ from workers.bus._client import (
     kafka_errors,
     record_util,
 )
+from workers.bus._reach import reachable
 from workers.bus.base import MAX_RECORD_BYTES, TopicPartition, TopicSpec
 from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer
@@ -276,17 +277,3 @@ def quiet_kafka_logging() -> None:
     logger = logging.getLogger("kafka")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.CRITICAL)
-
-
-@contextlib.contextmanager
-def reachable(bootstrap: str) -> Iterator[None]:
-    """Turn the client's errors into ours, with the address and what to do."""
-    try:
-        yield
-    except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError) as error:
-        raise BusError(
-            f"no answer from Kafka at {bootstrap} ({type(error).__name__}):"
-            " is it running? try `crosscheck services up`"
-        ) from None
-    except kafka_errors.KafkaError as error:
-        raise BusError(f"Kafka at {bootstrap}: {error}") from None

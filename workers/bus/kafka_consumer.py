@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -18,6 +17,7 @@ from workers.bus._client import (
     OffsetAndMetadata,
     kafka_errors,
 )
+from workers.bus._reach import reachable
 from workers.bus.base import AssignmentListener, Record, TopicPartition
 from workers.errors import BusError, OffsetGap
 
@@ -75,7 +75,7 @@ class KafkaBusConsumer:
             # New partitions, and topics made after the start, are found within so many milliseconds.
             "metadata_max_age_ms": 3000,
         }
-        with _ours(bootstrap):
+        with reachable(bootstrap):
             return cls(KafkaConsumer(**settings), bootstrap, group=group, start=start)
 
     def subscribe(self, topics: AbstractSet[str], listener: AssignmentListener | None = None) -> None:
@@ -83,7 +83,7 @@ class KafkaBusConsumer:
         if self._group is None:
             raise ValueError("a consumer without a group reads by assign()")
         self._listener = _Listener(self._client._net, listener, self._positions)
-        with _ours(self._bootstrap):
+        with reachable(self._bootstrap):
             # A leader that joins before it knows the topic would assign none of its partitions.
             for topic in topics:
                 self._client.partitions_for_topic(topic)
@@ -107,7 +107,7 @@ class KafkaBusConsumer:
         while True:
             remaining = max(0.0, deadline - time.monotonic())
             found = []
-            with _ours(self._bootstrap):
+            with reachable(self._bootstrap):
                 try:
                     for batch in self._client.poll(timeout_ms=remaining * 1000).values():
                         found.extend(map(_record, batch))
@@ -149,7 +149,7 @@ class KafkaBusConsumer:
 
     def committed(self, partition: TopicPartition) -> int | None:
         """The group's committed offset, or None."""
-        with _ours(self._bootstrap):
+        with reachable(self._bootstrap):
             found = self._client.committed(_theirs(partition), timeout_ms=_ASK_MS)
         return None if found is None else int(found)
 
@@ -200,13 +200,13 @@ class KafkaBusConsumer:
         if self._closed:
             return
         self._closed = True
-        with _ours(self._bootstrap):
+        with reachable(self._bootstrap):
             self._client.close(autocommit=False, timeout_ms=_ASK_MS)
 
     def _offsets(
         self, ask: Callable[..., Any], partitions: AbstractSet[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        with _ours(self._bootstrap):
+        with reachable(self._bootstrap):
             found = ask([_theirs(partition) for partition in partitions], timeout_ms=_ASK_MS)
         return {TopicPartition(place.topic, place.partition): int(offset) for place, offset in found.items()}
 
@@ -306,16 +306,3 @@ def _record(record: Any) -> Record:
         headers=tuple((name, content or b"") for name, content in record.headers),
         timestamp_ms=record.timestamp,
     )
-
-
-@contextlib.contextmanager
-def _ours(bootstrap: str) -> Iterator[None]:
-    try:
-        yield
-    except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError) as error:
-        raise BusError(
-            f"no answer from Kafka at {bootstrap} ({type(error).__name__}):"
-            " is it running? try `crosscheck services up`"
-        ) from None
-    except kafka_errors.KafkaError as error:
-        raise BusError(f"Kafka at {bootstrap}: {error}") from None

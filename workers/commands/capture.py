@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rich.table import Table
 
@@ -20,12 +19,6 @@ from workers.errors import SettingsError
 from workers.logs import configure_logs
 from workers.settings import Settings
 from workers.topics import StationMap
-
-
-class HasSensors(Protocol):
-    """A source that knows its sensors."""
-
-    expects: Sequence[str]
 
 
 def run_capture(

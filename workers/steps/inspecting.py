@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.errors import CrosscheckError
+from schemas.verdict import Decision
 from workers.clock import Clock
 from workers.errors import WorkerError
 from workers.models import Model, Models
@@ -18,7 +19,7 @@ from workers.steps.decode import decode_sample
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome
 
-HeatmapPolicy = Callable[[str], bool]
+HeatmapPolicy = Callable[[Decision], bool]
 """Whether a decision's heatmap is kept."""
 
 
@@ -52,7 +53,8 @@ class BatchInspector:
                 model = self.models.of(product)
             except WorkerError as error:
                 for index in indices:
-                    outcomes[index] = self._outcome(batch[index], error, attempts[index])
+                    verdict = self.judge.failed(batch[index], error, attempt=attempts[index])
+                    outcomes[index] = Outcome.of(batch[index], verdict)
                 continue
             with self.stages.stage(INSPECT):
                 started = self.clock.monotonic()
@@ -78,11 +80,10 @@ class BatchInspector:
                     samples[index] = result
                 else:
                     pending = batch[index]
-                    outcomes[index] = Outcome(
-                        partition=pending.tickets[0].partition.partition,
-                        verdict=self.judge.failed(pending, result),
+                    outcomes[index] = Outcome.of(
+                        pending,
+                        self.judge.failed(pending, result),
                         dead=tuple((record, result) for record in pending.records),
-                        tickets=tuple(pending.tickets),
                     )
         return samples
 
@@ -122,16 +123,5 @@ class BatchInspector:
             attempt=attempt,
             timings=timings,
         )
-        return Outcome(
-            partition=pending.tickets[0].partition.partition,
-            verdict=verdict,
-            tickets=tuple(pending.tickets),
-            heatmap=inspection.heatmap if self.keep_heatmap(verdict.decision.value) else None,
-        )
-
-    def _outcome(self, pending: PendingPart, error: CrosscheckError, attempt: int) -> Outcome:
-        return Outcome(
-            partition=pending.tickets[0].partition.partition,
-            verdict=self.judge.failed(pending, error, attempt=attempt),
-            tickets=tuple(pending.tickets),
-        )
+        keep = self.keep_heatmap(verdict.decision)
+        return Outcome.of(pending, verdict, heatmap=inspection.heatmap if keep else None)

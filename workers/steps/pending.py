@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from schemas.frame import Frame
 from schemas.part import PartKey
-from schemas.verdict import Source
+from schemas.verdict import MAX_SOURCES, Source
 from workers.bus.base import Record
 from workers.steps.offsets import Ticket
 
@@ -52,5 +52,6 @@ class PendingPart:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Where its records lay."""
-        return tuple(Source(r.topic, r.partition, r.offset) for r in self.records)
+        """Where its records lay, as many as a verdict names."""
+        named = self.records[:MAX_SOURCES]
+        return tuple(Source(r.topic, r.partition, r.offset) for r in named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from workers.errors import BusError, RecordTooLarge
 from workers.stages import PUBLISH, STORE, StageTimes
 from workers.steps.deadletter import DeadLetters
 from workers.steps.offsets import Ticket
+from workers.steps.pending import PendingPart
 from workers.store.verdicts import VerdictStore
 
 
@@ -41,6 +42,20 @@ class Outcome:
     dead: tuple[tuple[Record, CrosscheckError], ...] = ()
     standing: bytes | None = None
 
+    @classmethod
+    def of(
+        cls,
+        pending: PendingPart,
+        verdict: Verdict,
+        *,
+        heatmap: HeatmapArray | None = None,
+        dead: tuple[tuple[Record, CrosscheckError], ...] = (),
+        standing: bytes | None = None,
+    ) -> Outcome:
+        """The outcome of a part: on the partition of its first record, for all of its tickets."""
+        place = pending.tickets[0].partition.partition
+        return cls(place, verdict, tuple(pending.tickets), heatmap, dead, standing)
+
 
 @dataclass(slots=True)
 class ResultPublisher:
@@ -54,7 +69,6 @@ class ResultPublisher:
     heatmap_topic: str
     partitions: int
     timeout_s: float = 10.0
-    _heatmaps_lost: int = field(default=0)
 
     def publish(self, outcomes: Sequence[Outcome]) -> list[bytes | None]:
         """Publish all of them; returns the verdict bytes that stand, in order.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from schemas.verdict import Verdict
 from workers.clock import Clock
 from workers.steps.deciding import Judge
 from workers.steps.pending import PendingPart
@@ -37,11 +36,11 @@ class Triage:
         for pending, standing, tried in self._known(batch):
             if standing is not None:
                 # Answered before, by us or by a worker that died before its commit: the same is said again.
-                answered.append(self._answer(pending, self.judge.stale(pending), standing))
+                answered.append(Outcome.of(pending, self.judge.stale(pending), standing=standing))
             elif self.clock.now() > pending.frame.deadline:
-                answered.append(self._answer(pending, self.judge.stale(pending)))
+                answered.append(Outcome.of(pending, self.judge.stale(pending)))
             elif tried >= self.max_attempts:
-                answered.append(self._answer(pending, self.judge.worn_out(pending, tried)))
+                answered.append(Outcome.of(pending, self.judge.worn_out(pending, tried)))
             elif tried > 0:
                 groups.append([pending])
             else:
@@ -51,12 +50,3 @@ class Triage:
     def _known(self, batch: Sequence[PendingPart]) -> Iterator[tuple[PendingPart, bytes | None, int]]:
         parts = [pending.part for pending in batch]
         return zip(batch, self.store.standing_many(parts), self.store.attempts(parts), strict=True)
-
-    @staticmethod
-    def _answer(pending: PendingPart, verdict: Verdict, standing: bytes | None = None) -> Outcome:
-        return Outcome(
-            partition=pending.tickets[0].partition.partition,
-            verdict=verdict,
-            tickets=tuple(pending.tickets),
-            standing=standing,
-        )
