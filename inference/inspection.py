@@ -42,6 +42,8 @@ class Inspection:
         degraded_pass: whether this mode may PASS by itself; always true for FUSED.
         error: why there is no score.
         timings: this frame's share of the batch, milliseconds per stage.
+        foreground: what told the part from the belt: "depth", "silhouette", "region", "belt" or "frame"; None
+            where it was not asked or there is an error.
     """
 
     mode: Mode | None
@@ -55,6 +57,7 @@ class Inspection:
     degraded_pass: bool
     error: CrosscheckError | None
     timings: Mapping[str, float]
+    foreground: str | None = None
 
     @classmethod
     def failed(cls, error: CrosscheckError, degraded: tuple[str, ...] = ()) -> Inspection:

@@ -13,6 +13,10 @@ from schemas.part import PartKey
 
 MAX_REGIONS = 32
 MAX_SOURCES = 16
+FOREGROUNDS = ("depth", "silhouette", "region", "belt", "frame")
+"""What told the part from the belt: its own depth, the station's last good silhouette, a fixed region, a
+colour model of the belt, or nothing (the whole frame was inspected)."""
+MAX_LABEL = 32
 
 
 class Decision(StrEnum):
@@ -38,26 +42,56 @@ class Mode(StrEnum):
     DEPTH = "DEPTH"
 
 
+class SeenBy(StrEnum):
+    """Which sensors show a defect region."""
+
+    COLOUR_ONLY = "colour-only"
+    SHAPE_ONLY = "shape-only"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One defect region: a box in pixels of the inspected colour image (or depth image in DEPTH mode)."""
+    """One defect region: a box in pixels of the inspected colour image (or depth image in DEPTH mode).
+
+    Attributes:
+        seen_by: which sensors show it, one of :class:`SeenBy`; None where only one sensor looked. Readers
+            leave a label they do not know alone: it informs, and no decision rests on it.
+
+    Raises:
+        InvalidField: a label that is empty or longer than 32 characters.
+    """
 
     x: int
     y: int
     width: int
     height: int
     score: float
+    seen_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.seen_by is not None:
+            check(
+                0 < len(self.seen_by) <= MAX_LABEL, f"region.seen_by: {self.seen_by!r} is not a short label"
+            )
 
     def to_map(self) -> dict[str, Any]:
         """The map that travels."""
-        return {"x": self.x, "y": self.y, "width": self.width, "height": self.height, "score": self.score}
+        return {
+            "x": self.x,
+            "y": self.y,
+            "width": self.width,
+            "height": self.height,
+            "score": self.score,
+            "seen_by": None if self.seen_by is None else str(self.seen_by),
+        }
 
     @classmethod
     def from_raw(cls, raw: object) -> Region:
         """Read a region. Raises InvalidField."""
         fields = Fields(raw, "region")
         x, y, width, height = (fields.integer(n, 0, 2**20) for n in ("x", "y", "width", "height"))
-        return cls(x, y, width, height, fields.number("score"))
+        return cls(x, y, width, height, fields.number("score"), fields.optional("seen_by", fields.text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +121,7 @@ class Verdict:
         score, threshold: on the fused scale of ``mode``; a score above the threshold is a defect.
         degraded: why fewer sensors than the station has were used, or why trust is reduced; codes.
         coverage: share of the inspected region with valid readings, 0 to 1.
+        foreground: what told the part from the belt, one of ``FOREGROUNDS``; None where nothing was asked.
         branches: calibrated score of each branch.
         bundle, bundle_hash: which model, and the digest of its manifest.
         sources: the records it was made from.
@@ -121,6 +156,7 @@ class Verdict:
     reason: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     heatmap_key: str | None = None
+    foreground: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("score", self.score), ("threshold", self.threshold)):
@@ -131,6 +167,11 @@ class Verdict:
         )
         check(len(self.regions) <= MAX_REGIONS, f"verdict {self.part}: more than {MAX_REGIONS} regions")
         check(len(self.sources) <= MAX_SOURCES, f"verdict {self.part}: more than {MAX_SOURCES} sources")
+        if self.foreground is not None:
+            check(
+                0 < len(self.foreground) <= MAX_LABEL,
+                f"verdict {self.part}: foreground {self.foreground!r} is not a short label",
+            )
         if self.decision is Decision.PASS:
             # A PASS is the only thing that opens the gate: it must carry its own proof.
             proof = (self.mode, self.score, self.threshold, self.bundle, self.bundle_hash)
@@ -166,6 +207,7 @@ class Verdict:
             "deadline": self.deadline,
             "timings": dict(self.timings),
             "heatmap_key": self.heatmap_key,
+            "foreground": self.foreground,
         }
 
     @classmethod
@@ -193,4 +235,5 @@ class Verdict:
             deadline=fields.integer("deadline"),
             timings=fields.numbers("timings"),
             heatmap_key=fields.optional("heatmap_key", fields.text),
+            foreground=fields.optional("foreground", fields.text),
         )

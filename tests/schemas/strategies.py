@@ -15,7 +15,7 @@ from schemas.heatmap import Heatmap, HeatmapEncoding
 from schemas.images import encode_colour, encode_depth, encode_map
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding, DepthEncoding, ImagePayload
-from schemas.verdict import Decision, Mode, Region, Source, Verdict
+from schemas.verdict import FOREGROUNDS, Decision, Mode, Region, SeenBy, Source, Verdict
 
 SIDES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 colour_arrays = SIDES.flatmap(lambda hw: hnp.arrays(np.uint8, (*hw, 3)))
@@ -34,6 +34,8 @@ texts = st.text(min_size=1, max_size=40)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 tables = st.dictionaries(texts, numbers, max_size=8)
 maybe_text = st.none() | texts
+sides = st.integers(0, 2**20)
+regions = st.builds(Region, sides, sides, sides, sides, numbers, st.none() | st.sampled_from(SeenBy))
 
 
 @st.composite
@@ -63,7 +65,6 @@ def verdicts(draw: Any) -> Verdict:
     if decision is Decision.PASS:
         score, threshold = min(score, threshold), max(score, threshold)
     proven = decision is Decision.PASS or draw(st.booleans())
-    small = st.integers(0, 2**20)
     return Verdict(
         part=draw(parts),
         product=draw(texts),
@@ -78,7 +79,7 @@ def verdicts(draw: Any) -> Verdict:
         degraded=tuple(draw(st.lists(texts, max_size=4))),
         coverage=draw(st.floats(0.0, 1.0)),
         branches=draw(tables),
-        regions=tuple(draw(st.lists(st.builds(Region, small, small, small, small, numbers), max_size=4))),
+        regions=tuple(draw(st.lists(regions, max_size=4))),
         bundle=draw(texts) if proven else None,
         bundle_hash=draw(texts) if proven else None,
         sources=tuple(draw(st.lists(st.builds(Source, texts, times, times), max_size=4))),
@@ -86,6 +87,7 @@ def verdicts(draw: Any) -> Verdict:
         reason=draw(maybe_text),
         timings=draw(tables),
         heatmap_key=draw(maybe_text),
+        foreground=draw(st.none() | st.sampled_from(FOREGROUNDS)),
     )
 
 

@@ -107,6 +107,32 @@ def test_equal_verdicts_are_equal_bytes(one: Verdict, other: Verdict) -> None:
     assert one == other or encode(one) != encode(other)
 
 
+def test_a_verdict_written_before_regions_and_foregrounds_were_labelled_still_reads() -> None:
+    body = msgpack.unpackb(encode(VERDICT))
+    del body["foreground"]
+    for region in body["regions"]:
+        del region["seen_by"]
+    assert decode_verdict(msgpack.packb(body)) == VERDICT
+
+
+def test_a_label_that_this_reader_does_not_know_loses_no_verdict() -> None:
+    body = msgpack.unpackb(encode(VERDICT))
+    body |= {"foreground": "thermal", "shape_of_things": 1}
+    body["regions"][0] |= {"seen_by": "thermal-only", "material": "steel"}
+    read = decode_verdict(msgpack.packb(body))
+    assert (read.foreground, read.regions[0].seen_by) == ("thermal", "thermal-only")
+    assert read.decision is Decision.PASS
+
+
+@pytest.mark.parametrize("label", ["", "x" * 33, 7, ["both"]])
+def test_a_label_that_is_no_short_text_is_refused(label: object) -> None:
+    for change in ("foreground", "seen_by"):
+        body = msgpack.unpackb(encode(VERDICT))
+        (body if change == "foreground" else body["regions"][0])[change] = label
+        with pytest.raises(InvalidField, match=change):
+            decode_verdict(msgpack.packb(body))
+
+
 def test_a_verdict_with_every_list_full_is_within_the_limits() -> None:
     full = Verdict(
         part=PART,

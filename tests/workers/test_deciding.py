@@ -15,7 +15,7 @@ from schemas.verdict import Decision, Mode, Verdict
 from tests.workers.frames import frame, pending
 from tests.workers.standin import inspection
 from workers.clock import ManualClock
-from workers.steps.deciding import Judge
+from workers.steps.deciding import Judge, decide
 
 JUDGE = Judge("w1", ManualClock(), min_coverage=0.5)
 
@@ -43,7 +43,7 @@ def test_a_score_that_is_not_finite_is_an_error(score: float) -> None:
     except ValueError:
         return  # the inspector's own type refuses it: it never gets here
     with_score = replace(evidence, score=score)
-    decision, reason = JUDGE._decide(with_score)
+    decision, reason = decide(with_score, 0.5)
     assert decision is Decision.ERROR
     assert reason == "no finite score"
 
@@ -76,6 +76,11 @@ def test_the_workers_reason_for_a_missing_sensor_replaces_the_inspectors() -> No
     assert judged(evidence, ("depth:frozen",)).degraded == ("depth:frozen",)
 
 
+def test_the_verdict_says_which_foreground_was_used() -> None:
+    assert judged(replace(inspection(0.2), foreground="silhouette")).foreground == "silhouette"
+    assert judged(inspection(0.2)).foreground is None
+
+
 @given(
     st.floats(),
     st.floats(0, 1),
@@ -88,7 +93,7 @@ def test_a_pass_always_carries_its_proof(score: float, coverage: float, granted:
         evidence = replace(evidence, score=score)
     except ValueError:
         return
-    decision, _ = JUDGE._decide(evidence)
+    decision, _ = decide(evidence, 0.5)
     if decision is Decision.PASS:
         assert math.isfinite(score)
         assert score <= 1.0

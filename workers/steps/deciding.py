@@ -13,6 +13,30 @@ from workers.clock import Clock
 from workers.steps.pending import PendingPart
 
 
+def decide(inspection: Inspection, min_coverage: float) -> tuple[Decision, str | None]:
+    """The decision on what the model saw, and a reason for everything but a plain PASS or REJECT.
+
+    Args:
+        inspection: the evidence.
+        min_coverage: with less of the part inspected, a score that is good is REVIEW.
+    """
+    if inspection.error is not None:
+        return Decision.ERROR, f"{inspection.error.reason}: {inspection.error}"
+    score, threshold = inspection.score, inspection.threshold
+    # Comparisons are written so that a NaN, which compares false with everything, cannot pass.
+    if inspection.mode is None or score is None or threshold is None:
+        return Decision.ERROR, "no finite score"
+    if not abs(score) < float("inf") or not abs(threshold) < float("inf"):
+        return Decision.ERROR, "no finite score"
+    if not score <= threshold:
+        return Decision.REJECT, None
+    if not inspection.coverage >= min_coverage:
+        return Decision.REVIEW, "coverage"
+    if not inspection.degraded_pass:
+        return Decision.REVIEW, "degraded"
+    return Decision.PASS, None
+
+
 @dataclass(frozen=True, slots=True)
 class Judge:
     """Makes the verdicts of one worker."""
@@ -34,7 +58,7 @@ class Judge:
         """The verdict of a part the model has seen."""
         if inspection.error is not None:
             return self.failed(pending, inspection.error, attempt=attempt, timings=timings)
-        decision, reason = self._decide(inspection)
+        decision, reason = decide(inspection, self.min_coverage)
         if decision is Decision.ERROR:
             return self._unscored(pending, decision, reason or "", attempt, timings)
         return Verdict(
@@ -58,22 +82,8 @@ class Judge:
             decided_at=self.clock.now(),
             deadline=pending.frame.deadline,
             timings=dict(timings),
+            foreground=inspection.foreground,
         )
-
-    def _decide(self, inspection: Inspection) -> tuple[Decision, str | None]:
-        score, threshold = inspection.score, inspection.threshold
-        # Comparisons are written so that a NaN, which compares false with everything, cannot pass.
-        if inspection.mode is None or score is None or threshold is None:
-            return Decision.ERROR, "no finite score"
-        if not abs(score) < float("inf") or not abs(threshold) < float("inf"):
-            return Decision.ERROR, "no finite score"
-        if not score <= threshold:
-            return Decision.REJECT, None
-        if not inspection.coverage >= self.min_coverage:
-            return Decision.REVIEW, "coverage"
-        if not inspection.degraded_pass:
-            return Decision.REVIEW, "degraded"
-        return Decision.PASS, None
 
     @staticmethod
     def _degraded(pending: PendingPart, inspection: Inspection) -> tuple[str, ...]:
