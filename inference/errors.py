@@ -10,6 +10,7 @@ CrosscheckError                 see schemas/errors.py
     ├── RoiError                a region of interest that is no box inside the frame
     ├── DatasetError            a folder of frames that cannot be taught or evaluated
     ├── TeachError              these normals cannot make a bundle
+    ├── GrantRefused            a mode may not pass parts alone: its miss rate is not shown to be low enough
     └── BundleError             a bundle is missing, damaged, or not for this version
 """
 
@@ -72,6 +73,12 @@ class TeachError(InferenceError):
     """These normals cannot make a bundle: too few, of mixed sizes, or without a validation split."""
 
     reason = "teach"
+
+
+class GrantRefused(InferenceError):
+    """A mode may not pass parts with the other sensor down: its miss rate is not shown to be low enough."""
+
+    reason = "grant"
 
 
 class BundleError(InferenceError):
