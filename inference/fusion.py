@@ -68,7 +68,7 @@ def look(evidence: Evidence, branches: Sequence[Branch]) -> dict[str, Image]:
         NotFinite: a map holds NaN or infinity.
     """
     seen: dict[str, Image] = {}
-    depth_used = evidence.fine_tokens is not None
+    depth_used = evidence.has_depth
     for branch in branches:
         if Needs.DEPTH in branch.needs and not depth_used:
             continue

@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from inference.baseline import Baseline
-from inference.branches import branches_of
 from inference.branches.base import Branch, Reduce
 from inference.bundle import Bundle, read_bundle
 from inference.calibration import Scale, Threshold
 from inference.errors import BundleError, InferenceError, NoReading, NotFinite
-from inference.features.base import Features, add, finite, profile, sub
+from inference.features.base import add, finite, sub
 from inference.fusion import Measured, calibrated, fuse_maps, log_sum_exp, look, measure
 from inference.inspection import HeatmapArray, Inspection
 from inference.prepare import MODEL_SIDE, Preparation, Sensors
+from inference.profiles.choice import Runtime, profile_of
 from inference.sample import Sample
 from inference.tiles import place, stitch
 from schemas.errors import CrosscheckError
@@ -70,7 +70,9 @@ class Inspector:
         thresholds: of each mode that the product has.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", parallel: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: str = "cpu", parallel: int = 1, runtime: Runtime | None = None
+    ) -> None:
         """From a checked bundle; most callers want :meth:`load`.
 
         ``parallel`` frames of a batch are scored at once, each on a thread of its own. With torch on one
@@ -86,21 +88,17 @@ class Inspector:
         self.product, self.version, self.bundle_hash = bundle.name, bundle.version, bundle.digest
         self.bundle_id = f"{bundle.name}/{bundle.version}"
         where = str(bundle.path)
-        if manifest.get("features") != profile():
-            raise BundleError(
-                f"{where}: taught with other features or other network weights than are installed here: "
-                "teach the product again with this version"
-            )
+        self._profile = profile_of(_table(manifest, "features", where), self._device, runtime, where)
         self.preparation = Preparation.from_map(_table(manifest, "prepare", where))
-        self._features = Features.restore(sub(bundle.tensors, "features."), self._device)
+        self._features = self._profile.restore(sub(bundle.tensors, "features."))
         tiles = self.preparation.layout.count
         self._branches: dict[str, Branch] = {}
-        for kind in branches_of(self.preparation.full_mode):
+        for kind in self._profile.branches(self.preparation.full_mode):
             state = sub(bundle.tensors, f"{kind.name}.")
             self._branches[kind.name] = kind.restore(state, self._device)
         self._baselines = {
             kind.name: Baseline.restore(sub(bundle.tensors, f"baseline.{kind.name}."), tiles)
-            for kind in branches_of(self.preparation.full_mode)
+            for kind in self._profile.branches(self.preparation.full_mode)
             if kind.reduce is Reduce.TOP
         }
         self._scales = {
@@ -115,13 +113,17 @@ class Inspector:
         self._may_pass = {mode: mode is Mode.FUSED or allowed.get(mode.value) is True for mode in Mode}
 
     @classmethod
-    def load(cls, bundle: Path, *, device: str = "cpu", parallel: int = 1) -> Inspector:
+    def load(
+        cls, bundle: Path, *, device: str = "cpu", parallel: int = 1, runtime: Runtime | None = None
+    ) -> Inspector:
         """Read, check and ready a bundle folder DIR/NAME/VERSION; ``parallel`` frames at once.
+
+        ``runtime`` says where networks that no bundle holds are found; None takes what is installed.
 
         Raises:
             BundleError: missing, damaged, tampered with, or made for another version.
         """
-        return cls(read_bundle(bundle), device=device, parallel=parallel)
+        return cls(read_bundle(bundle), device=device, parallel=parallel, runtime=runtime)
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -252,7 +254,7 @@ class Inspector:
         return measured
 
     def _names(self, mode: Mode) -> list[str]:
-        return [kind.name for kind in branches_of(mode)]
+        return [kind.name for kind in self._profile.branches(mode)]
 
     def _score(self, measured: Measured) -> tuple[float, dict[str, float]]:
         branches = calibrated(measured.scores, self._scales)

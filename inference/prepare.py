@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ class Tile:
         rgb: (224, 224, 3) uint8, area mean; None where the mode has no colour.
         depth, valid: (256, 256) float32 counts and bool, nearest; None where the mode has no depth.
         shape_depth, shape_valid: the same at (224, 224), for the geometry features.
+        box: the tile's place in the frame, in relative coordinates.
+        depth_scale: metres per count, None where nobody knows it.
     """
 
     index: int
@@ -40,6 +42,8 @@ class Tile:
     valid: NDArray[np.bool_] | None = None
     shape_depth: NDArray[np.float32] | None = None
     shape_valid: NDArray[np.bool_] | None = None
+    box: Roi = field(default_factory=Roi)
+    depth_scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class Preparation:
                 crop = sample.depth[box.pixels(*sample.depth.shape)]
                 depth, valid = _nearest(crop, MODEL_SIDE)
                 shape_depth, shape_valid = _nearest(crop, geometry.INPUT)
-            out.append(Tile(index, rgb, depth, valid, shape_depth, shape_valid))
+            out.append(Tile(index, rgb, depth, valid, shape_depth, shape_valid, box, sample.depth_scale))
         return out
 
     def to_map(self) -> dict[str, object]:

@@ -21,16 +21,16 @@ import torch
 from numpy.typing import NDArray
 
 from inference.baseline import Baseline
-from inference.branches import branches_of
 from inference.branches.base import Branch, Evidence, FitSettings, Reduce
 from inference.bundle import check_name, next_version, write_bundle
 from inference.calibration import MIN_GROUPS, Scale, Threshold, scale_of, threshold_of
 from inference.datasets.base import Dataset, Item
 from inference.errors import TeachError
-from inference.features.base import profile
 from inference.fusion import calibrated, log_sum_exp, look, measure
-from inference.normals import Progress, check_sizes, evidence_of, fit_standards, read_frames
+from inference.normals import check_sizes, evidence_of, read_frames
 from inference.prepare import Preparation
+from inference.profiles.base import Progress
+from inference.profiles.choice import Runtime, chosen
 from inference.roi import Roi, find_roi
 from inference.tiles import plan_tiles
 from schemas.verdict import Mode
@@ -57,6 +57,8 @@ class TeachSettings:
         false_reject: share of good frames that may be above the threshold.
         least_coverage: depth with fewer valid readings than this share of the region counts as absent.
         degraded_pass: single modes that may PASS by themselves; grant only what was measured on defects.
+        profile: "compact" or "reference".
+        epochs, learning_rate: of trained heads (reference).
         version: of the bundle; None takes the next whole number.
         device: of the network.
 
@@ -73,6 +75,9 @@ class TeachSettings:
     false_reject: float = 0.01
     least_coverage: float = 0.2
     degraded_pass: frozenset[Mode] = frozenset()
+    profile: str = "compact"
+    epochs: int = 50
+    learning_rate: float = 1e-3
     version: str | None = None
     device: str = "cpu"
 
@@ -85,6 +90,8 @@ class TeachSettings:
             ("folds", 2, 20),
             ("false_reject", 1e-4, 0.2),
             ("least_coverage", 0.0, 1.0),
+            ("epochs", 1, 10_000),
+            ("learning_rate", 1e-7, 1.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -97,6 +104,7 @@ def teach(
     *,
     name: str,
     settings: TeachSettings | None = None,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Teach a product and write its bundle to out/name/version; gives that folder.
@@ -108,6 +116,7 @@ def teach(
         out: folder of all products.
         name: of the product.
         settings: None for the defaults.
+        runtime: where networks that no package holds are found; None takes what is installed.
         progress: called with (stage, done, total).
 
     Raises:
@@ -124,14 +133,16 @@ def teach(
 
     device = torch.device(settings.device)
     digest = hashlib.sha256()
-    frames = read_frames(train, preparation, device, digest, report, "train")
-    held_out = read_frames(validation, preparation, device, digest, report, "validation")
-    features = fit_standards(frames, preparation, device, report)
+    profile = chosen(settings.profile, device, runtime)
+    frames = read_frames(train, preparation, profile, digest, report, "train")
+    held_out = read_frames(validation, preparation, profile, digest, report, "validation")
+    features = profile.fit(frames, report)
     taught = evidence_of(frames, features, report, "train tokens")
     unseen = evidence_of(held_out, features, report, "validation tokens")
 
-    seen = _out_of_fold(taught, preparation.full_mode, settings, report)
-    branches = _fit(taught, preparation.full_mode, settings)
+    kinds = profile.branches(preparation.full_mode)
+    seen = _out_of_fold(taught, kinds, settings, report)
+    branches = _fit(taught, kinds, settings)
     for index, (frame, tiles) in enumerate(zip(held_out, unseen, strict=True)):
         seen.append((frame.group, [look(tile, branches) for tile in tiles]))
         report("validate", index + 1, len(held_out))
@@ -145,7 +156,9 @@ def teach(
     scores = [measure(frame, branches, baselines).scores for _, frame in seen]
     scales = {branch.name: scale_of([found[branch.name] for found in scores], groups) for branch in branches}
     thresholds = {
-        mode: mode_threshold(mode, scores, groups, scales, settings.false_reject)
+        mode: mode_threshold(
+            [kind.name for kind in profile.branches(mode)], scores, groups, scales, settings.false_reject
+        )
         for mode in _modes(preparation.full_mode)
     }
     tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}
@@ -155,7 +168,7 @@ def teach(
         tensors |= {f"baseline.{key}.{part}": tensor for part, tensor in baseline.tensors().items()}
     manifest = {
         "prepare": preparation.to_map(),
-        "features": profile(),
+        "features": profile.identity(),
         "calibration": {key: asdict(scale) for key, scale in scales.items()},
         "thresholds": {mode.value: one.to_map() for mode, one in thresholds.items()},
         "degraded_pass": {mode.value: mode in settings.degraded_pass for mode in (Mode.RGB, Mode.DEPTH)},
@@ -181,27 +194,26 @@ def teach(
 
 
 def mode_threshold(
-    mode: Mode,
+    names: Sequence[str],
     scores: Sequence[Mapping[str, float]],
     groups: Sequence[str],
     scales: Mapping[str, Scale],
     false_reject: float,
 ) -> Threshold:
-    """The threshold of a mode from the branch scores of held-out normals."""
-    names = [branch.name for branch in branches_of(mode)]
+    """The threshold of the mode with these branches, from their scores of held-out normals."""
     fused = [
         log_sum_exp(list(calibrated({name: found[name] for name in names}, scales).values()))
         for found in scores
     ]
-    return threshold_of(fused, groups, shift=log_shift(mode, scales), false_reject=false_reject)
+    return threshold_of(fused, groups, shift=log_shift(names, scales), false_reject=false_reject)
 
 
-def log_shift(mode: Mode, scales: Mapping[str, Scale]) -> float:
+def log_shift(names: Sequence[str], scales: Mapping[str, Scale]) -> float:
     """What is added to a mode's score before its logarithm.
 
     With one branch of distances d, score + mean / sd = d / sd: the logarithm is that of the distance.
     """
-    return float(np.mean([abs(scales[b.name].mean) / scales[b.name].deviation for b in branches_of(mode)]))
+    return float(np.mean([abs(scales[n].mean) / scales[n].deviation for n in names]))
 
 
 def plan(train: Sequence[Item], settings: TeachSettings, report: Progress) -> Preparation:
@@ -285,14 +297,24 @@ def _smaller(image: NDArray[Pixel], how: int) -> NDArray[Pixel]:
     return np.asarray(cv2.resize(image, size, interpolation=how), dtype=image.dtype)
 
 
-def _fit(evidence: Sequence[Sequence[Evidence]], full: Mode, settings: TeachSettings) -> list[Branch]:
+def _fit(
+    evidence: Sequence[Sequence[Evidence]], kinds: Sequence[type[Branch]], settings: TeachSettings
+) -> list[Branch]:
     tiles = [tile for frame in evidence for tile in frame]
-    fit = FitSettings(seed=settings.seed, bank_size=settings.bank_size)
-    return [branch.fit(tiles, fit) for branch in branches_of(full)]
+    fit = FitSettings(
+        seed=settings.seed,
+        bank_size=settings.bank_size,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+    )
+    return [branch.fit(tiles, fit) for branch in kinds]
 
 
 def _out_of_fold(
-    evidence: Sequence[Sequence[Evidence]], full: Mode, settings: TeachSettings, report: Progress
+    evidence: Sequence[Sequence[Evidence]],
+    kinds: Sequence[type[Branch]],
+    settings: TeachSettings,
+    report: Progress,
 ) -> list[tuple[str, list[dict[str, Image]]]]:
     """(group, raw maps of each tile) of every teaching frame, by branches that never saw its group."""
     groups = [frame[0].group for frame in evidence]
@@ -301,7 +323,7 @@ def _out_of_fold(
     done = 0
     for fold in range(max(folds) + 1):
         branches = _fit(
-            [frame for frame, own in zip(evidence, folds, strict=True) if own != fold], full, settings
+            [frame for frame, own in zip(evidence, folds, strict=True) if own != fold], kinds, settings
         )
         for frame, own in zip(evidence, folds, strict=True):
             if own == fold:

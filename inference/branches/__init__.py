@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from inference.branches.base import Branch, Needs
-from inference.branches.dents import Dents
-from inference.branches.gaussian import ShapeGaussian
-from inference.branches.mapping import ColourFromShape, ShapeFromColour
-from inference.branches.nearest import Nearest
-from schemas.verdict import Mode
+from collections.abc import Sequence
 
-BRANCHES: tuple[type[Branch], ...] = (Nearest, ShapeGaussian, ColourFromShape, ShapeFromColour, Dents)
-"""Every branch, in the order in which they are summed."""
+from inference.branches.base import Branch, Needs
+from schemas.verdict import Mode
 
 _HAS: dict[Mode, frozenset[Needs]] = {
     Mode.FUSED: frozenset({Needs.RGB, Needs.DEPTH}),
@@ -19,6 +14,6 @@ _HAS: dict[Mode, frozenset[Needs]] = {
 }
 
 
-def branches_of(mode: Mode) -> tuple[type[Branch], ...]:
-    """The branches whose sensors the mode has."""
-    return tuple(branch for branch in BRANCHES if branch.needs <= _HAS[mode])
+def with_sensors(kinds: Sequence[type[Branch]], mode: Mode) -> tuple[type[Branch], ...]:
+    """Those of ``kinds`` whose sensors the mode has, in their order."""
+    return tuple(kind for kind in kinds if kind.needs <= _HAS[mode])

@@ -40,6 +40,7 @@ class Evidence:
         rgb_tokens: (g, g, C) float32 standardised colour tokens, g = 28.
         shape_tokens: (g, g, C) float32 standardised geometry tokens, g = 28.
         fine_tokens: (g, g, C) float32 standardised geometry tokens, g = 56.
+        token_valid: (g, g) bool, cells whose shape tokens rest on readings; None where all do.
     """
 
     tile: int = 0
@@ -49,6 +50,12 @@ class Evidence:
     rgb_tokens: torch.Tensor | None = None
     shape_tokens: torch.Tensor | None = None
     fine_tokens: torch.Tensor | None = None
+    token_valid: torch.Tensor | None = None
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the depth of this tile gave tokens."""
+        return self.shape_tokens is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +65,10 @@ class FitSettings:
     seed: int = 0
     bank_size: int = 2000
     """Rows of the nearest-neighbour bank."""
+    epochs: int = 50
+    """Passes over the normals that trained heads take."""
+    learning_rate: float = 1e-3
+    """Of the trained heads."""
 
 
 class Branch(Protocol):

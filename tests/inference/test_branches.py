@@ -7,13 +7,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from inference.branches import branches_of
+from inference.branches import with_sensors
 from inference.branches.base import Branch, Evidence, FitSettings
 from inference.branches.gaussian import ShapeGaussian
 from inference.branches.linear import SHRINK
 from inference.branches.mapping import RIDGE, ColourFromShape, ShapeFromColour
 from inference.branches.nearest import Nearest, k_centre
 from inference.errors import BundleError, TeachError
+from inference.profiles.compact import CompactProfile
 from schemas.verdict import Mode
 
 SETTINGS = FitSettings(seed=0, bank_size=40)
@@ -107,6 +108,6 @@ def test_nothing_to_fit_on_is_refused(kind: type[Branch]) -> None:
 
 
 def test_each_mode_takes_the_branches_whose_sensors_it_has() -> None:
-    assert [b.name for b in branches_of(Mode.RGB)] == ["colour"]
-    assert [b.name for b in branches_of(Mode.DEPTH)] == ["shape", "dents"]
-    assert len(branches_of(Mode.FUSED)) == 5
+    assert [b.name for b in with_sensors(CompactProfile.kinds, Mode.RGB)] == ["colour"]
+    assert [b.name for b in with_sensors(CompactProfile.kinds, Mode.DEPTH)] == ["shape", "dents"]
+    assert len(with_sensors(CompactProfile.kinds, Mode.FUSED)) == 5
