@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from inference.errors import BundleError
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 MAX_MANIFEST = 4 * 2**20

@@ -29,16 +29,33 @@ TOP_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What the branches gave for one tile, each on its own grid.
+
+    Attributes:
+        maps: raw map of each branch that could look.
+        valid: (256, 256) bool, where depth was read; None where depth was not used.
+        foreground: (256, 256) bool, where the part is; None where all of the tile is.
+    """
+
+    maps: Mapping[str, Image]
+    valid: NDArray[np.bool_] | None = None
+    foreground: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What the branches say of one frame, before any calibration.
 
     Attributes:
         scores: image score of each branch: the highest of its tiles.
         tiles: per tile, the map (256, 256) of each branch that saw it.
+        seen: what it was measured from.
     """
 
     scores: Mapping[str, float]
     tiles: Sequence[Mapping[str, Image]]
+    seen: Sequence[Seen]
 
 
 def enlarge(raw: Image, *, reduce: Reduce = Reduce.TOP) -> Image:
@@ -61,7 +78,7 @@ def top_mean(image: Image, share: float = TOP_SHARE) -> float:
     return float(top.mean(dtype=np.float64))
 
 
-def look(evidence: Evidence, branches: Sequence[Branch]) -> dict[str, Image]:
+def look(evidence: Evidence, branches: Sequence[Branch]) -> Seen:
     """The raw map of each branch on its own grid, of those whose sensors the tile has.
 
     Raises:
@@ -86,11 +103,11 @@ def look(evidence: Evidence, branches: Sequence[Branch]) -> dict[str, Image]:
         if not finite(raw):
             raise NotFinite(f"branch {branch.name}: its map holds values that are not finite")
         seen[branch.name] = raw
-    return seen
+    return Seen(seen, evidence.valid if depth_used else None)
 
 
 def measure(
-    tiles: Sequence[Mapping[str, Image]], branches: Sequence[Branch], baselines: Mapping[str, Baseline]
+    tiles: Sequence[Seen], branches: Sequence[type[Branch]], baselines: Mapping[str, Baseline]
 ) -> Measured:
     """One frame's raw maps to branch scores and maps on the model grid.
 
@@ -107,7 +124,7 @@ def measure(
     for index, seen in enumerate(tiles):
         large: dict[str, Image] = {}
         for branch in branches:
-            raw = seen.get(branch.name)
+            raw = seen.maps.get(branch.name)
             if raw is None:
                 continue
             baseline = baselines.get(branch.name)
@@ -120,7 +137,7 @@ def measure(
     missing = [branch.name for branch in branches if branch.name not in scores]
     if missing:
         raise NoReading(f"no tile could be scored by {', '.join(missing)}: too little of the frame was read")
-    return Measured(scores, maps)
+    return Measured(scores, maps, tiles)
 
 
 def log_sum_exp(values: Sequence[float]) -> float:

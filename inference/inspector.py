@@ -8,25 +8,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.baseline import Baseline
-from inference.branches.base import Branch, Reduce
+from inference.branches.base import Branch
 from inference.bundle import Bundle, read_bundle
-from inference.calibration import Scale, Threshold
 from inference.errors import BundleError, InferenceError, NoReading, NotFinite
 from inference.features.base import add, finite, sub
-from inference.fusion import Measured, calibrated, fuse_maps, log_sum_exp, look, measure
+from inference.fusion import Measured, look
+from inference.grants import read_grants
 from inference.inspection import HeatmapArray, Inspection
+from inference.operating import OperatingPoint, table
 from inference.prepare import MODEL_SIDE, Preparation, Sensors
 from inference.profiles.choice import Runtime, profile_of
+from inference.rules import Rule
 from inference.sample import Sample
-from inference.tiles import place, stitch
+from inference.tiles import place
 from schemas.errors import CrosscheckError
 from schemas.verdict import MAX_REGIONS, Mode, Region
 
@@ -34,6 +34,15 @@ Image = NDArray[np.float32]
 
 HEATMAP_SIDE = 512
 """Longest side of a heatmap; one tile gives 256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """What another rule of fusion makes of the same evidence: score, its threshold, map over the frame."""
+
+    score: float
+    threshold: float
+    map: Image = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,8 @@ class Study:
         map: (h, w) float32 fused map over the whole frame, on the score's scale.
         branch_maps: the calibrated map of each branch, likewise; empty unless asked for.
         low: what the maps hold where nothing was inspected.
+        alternatives: by rule of fusion, those that do not decide; empty unless asked for.
+        branch_thresholds: a branch's score above it would be a defect, were that branch alone.
     """
 
     mode: Mode
@@ -57,6 +68,8 @@ class Study:
     map: Image = field(repr=False)
     branch_maps: Mapping[str, Image] = field(repr=False)
     low: float = 0.0
+    alternatives: Mapping[str, Alternative] = field(default_factory=dict, repr=False)
+    branch_thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Inspector:
@@ -67,7 +80,8 @@ class Inspector:
         bundle_id: "NAME/VERSION".
         bundle_hash: sha256 (hex) of the manifest, which holds the digest of the tensors.
         preparation: sizes, region of interest and tiles.
-        thresholds: of each mode that the product has.
+        fusion: the rule that decides.
+        thresholds: of that rule, for each mode that the product has.
     """
 
     def __init__(
@@ -88,29 +102,30 @@ class Inspector:
         self.product, self.version, self.bundle_hash = bundle.name, bundle.version, bundle.digest
         self.bundle_id = f"{bundle.name}/{bundle.version}"
         where = str(bundle.path)
-        self._profile = profile_of(_table(manifest, "features", where), self._device, runtime, where)
-        self.preparation = Preparation.from_map(_table(manifest, "prepare", where))
+        self._profile = profile_of(table(manifest, "features", where), self._device, runtime, where)
+        self.preparation = Preparation.from_map(table(manifest, "prepare", where))
         self._features = self._profile.restore(sub(bundle.tensors, "features."))
-        tiles = self.preparation.layout.count
         self._branches: dict[str, Branch] = {}
         for kind in self._profile.branches(self.preparation.full_mode):
             state = sub(bundle.tensors, f"{kind.name}.")
             self._branches[kind.name] = kind.restore(state, self._device)
-        self._baselines = {
-            kind.name: Baseline.restore(sub(bundle.tensors, f"baseline.{kind.name}."), tiles)
-            for kind in self._profile.branches(self.preparation.full_mode)
-            if kind.reduce is Reduce.TOP
-        }
-        self._scales = {
-            name: _scale(_table(manifest, "calibration", where).get(name), name, where)
-            for name in self._branches
-        }
-        self.thresholds = {
-            mode: Threshold.from_map(_table(_table(manifest, "thresholds", where), mode.value, where))
-            for mode in self.modes
-        }
-        allowed = _table(manifest, "degraded_pass", where)
-        self._may_pass = {mode: mode is Mode.FUSED or allowed.get(mode.value) is True for mode in Mode}
+        self._point = OperatingPoint.restore(
+            table(manifest, "point", where),
+            sub(bundle.tensors, "point."),
+            {mode: self._profile.branches(mode) for mode in self.modes},
+            self.preparation.layout,
+            where,
+        )
+        fusion = manifest.get("fusion")
+        if not isinstance(fusion, str) or fusion not in self._point.rules:
+            raise BundleError(
+                f"{where}: fusion {fusion!r} is no rule of this version: teach the product again"
+            )
+        self.fusion = fusion
+        self._rule = self._point.rules[fusion]
+        self.thresholds = self._point.thresholds[fusion]
+        granted = read_grants(bundle.path, bundle.digest)
+        self._may_pass = {mode: mode is Mode.FUSED or mode in granted for mode in Mode}
 
     @classmethod
     def load(
@@ -158,9 +173,9 @@ class Inspector:
         try:
             sensors, measured = self._measure(sample, None, timings)
             start = perf_counter()
-            score, branches = self._score(measured)
+            score, branches = self._score(measured, sensors.mode)
             threshold = self.thresholds[sensors.mode]
-            canvas = self._fused(measured)
+            canvas = self._canvas(measured, sensors.mode, self._rule, 0.0)
             heat = self._over_frame(canvas, sensors.mode, 0.0)
             regions = self._regions(canvas, sensors.mode, threshold.value) if score > threshold.value else ()
             heatmap = _heatmap(heat, threshold.value)
@@ -184,39 +199,55 @@ class Inspector:
             timings=timings,
         )
 
-    def study(self, sample: Sample, *, mode: Mode | None = None, branch_maps: bool = False) -> Study:
+    def study(
+        self,
+        sample: Sample,
+        *,
+        mode: Mode | None = None,
+        branch_maps: bool = False,
+        alternatives: bool = False,
+    ) -> Study:
         """The evidence on one sample in full precision, for evaluation.
 
         Args:
             sample: one frame.
             mode: inspect as if only these sensors were there; None takes all that can be used.
             branch_maps: whether to give each branch's map too.
+            alternatives: whether to give what the other rules of fusion make of the same evidence.
 
         Raises:
             InferenceError: what Inspection.error would hold.
         """
         sensors, measured = self._measure(sample, mode, {})
-        score, branches = self._score(measured)
-        low = self._lowest(sensors.mode)
+        mode = sensors.mode
+        score, branches = self._score(measured, mode)
+        names, low = self._point.names(mode), self._rule.floor(self._point.names(mode))
         singles: dict[str, Image] = {}
-        for name in self._names(sensors.mode) if branch_maps else ():
-            scale = {name: self._scales[name]}
-            tiles = [
-                fuse_maps({name: maps[name]} if name in maps else {}, scale, empty=low)
-                for maps in measured.tiles
-            ]
-            canvas = stitch(tiles, self.preparation.layout)
-            singles[name] = self._over_frame(canvas, sensors.mode, low)
+        others: dict[str, Alternative] = {}
+        for name in names if branch_maps else ():
+            canvas = self._point.calibrated.canvas(measured, [name], mode, empty=low)
+            singles[name] = self._over_frame(canvas, mode, low)
+        for name, rule in self._point.rules.items() if alternatives else ():
+            if name != self.fusion:
+                outside = rule.floor(names)
+                canvas = self._canvas(measured, mode, rule, outside)
+                others[name] = Alternative(
+                    rule.score(measured, names, mode),
+                    self._point.thresholds[name][mode].value,
+                    self._over_frame(canvas, mode, outside),
+                )
         return Study(
-            mode=sensors.mode,
+            mode=mode,
             score=score,
-            threshold=self.thresholds[sensors.mode].value,
+            threshold=self.thresholds[mode].value,
             coverage=sensors.coverage,
             degraded=sensors.degraded,
             branches=branches,
-            map=self._over_frame(self._fused(measured), sensors.mode, low),
+            map=self._over_frame(self._canvas(measured, mode, self._rule, low), mode, low),
             branch_maps=singles,
             low=low,
+            alternatives=others,
+            branch_thresholds={name: self._point.branch_thresholds[name].value for name in names},
         )
 
     def _measure(
@@ -247,34 +278,24 @@ class Inspector:
         add(timings, "prepare", perf_counter() - start)
         evidence = [self._features.evidence(tile, timings=timings) for tile in tiles]
         start = perf_counter()
-        branches = [self._branches[name] for name in self._names(mode)]
+        branches = [self._branches[name] for name in self._point.names(mode)]
         seen = [look(one, branches) for one in evidence]
-        measured = measure(seen, branches, self._baselines)
+        measured = self._point.measure(seen, mode)
         add(timings, "branches", perf_counter() - start)
         return measured
 
-    def _names(self, mode: Mode) -> list[str]:
-        return [kind.name for kind in self._profile.branches(mode)]
+    def _score(self, measured: Measured, mode: Mode) -> tuple[float, dict[str, float]]:
+        """The score of the deciding rule, and each branch's own. Raises NotFinite."""
+        names = self._point.names(mode)
+        branches = self._point.calibrated.branch_scores(measured, names)
+        return self._rule.score(measured, names, mode), branches
 
-    def _score(self, measured: Measured) -> tuple[float, dict[str, float]]:
-        branches = calibrated(measured.scores, self._scales)
-        score = log_sum_exp(list(branches.values()))
-        if not math.isfinite(score):
-            raise NotFinite(f"score {score} of branches {branches}: not a number to decide on")
-        return score, branches
-
-    def _fused(self, measured: Measured) -> Image:
+    def _canvas(self, measured: Measured, mode: Mode, rule: Rule, empty: float) -> Image:
         """The fused map over the region of interest. Raises NotFinite."""
-        tiles = [fuse_maps(maps, self._scales, empty=0.0) for maps in measured.tiles]
-        canvas = stitch(tiles, self.preparation.layout)
+        canvas = rule.canvas(measured, self._point.names(mode), mode, empty=empty)
         if not finite(canvas):
             raise NotFinite("the fused map holds values that are not finite")
         return canvas
-
-    def _lowest(self, mode: Mode) -> float:
-        """A value below every map of the mode: distances are at least 0, so branches start at -mean / sd."""
-        names = self._names(mode)
-        return -10.0 - max(abs(self._scales[n].mean) / self._scales[n].deviation for n in names)
 
     def _frame_size(self, mode: Mode) -> tuple[int, int]:
         """(height, width) of the image that regions refer to."""
@@ -329,18 +350,3 @@ def _heatmap(values: Image, threshold: float) -> HeatmapArray:
     high = 2.0 * threshold if threshold > 0 else 1.0
     scaled = np.clip(values * np.float32(255.0 / high), 0.0, 255.0)
     return HeatmapArray(np.asarray(np.rint(scaled), np.uint8), 0.0, high)
-
-
-def _table(values: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    if not isinstance(found, Mapping):
-        raise BundleError(f"{where}: the manifest lacks {key!r}: teach the product again")
-    return found
-
-
-def _scale(raw: object, name: str, where: str) -> Scale:
-    if isinstance(raw, Mapping):
-        mean, deviation = raw.get("mean"), raw.get("deviation")
-        if isinstance(mean, int | float) and isinstance(deviation, int | float) and deviation > 0:
-            return Scale(float(mean), float(deviation))
-    raise BundleError(f"{where}: the manifest lacks the calibration of {name!r}: teach the product again")

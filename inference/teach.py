@@ -9,8 +9,8 @@ all teaching frames: they hold a few numbers per channel.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TypeVar
@@ -20,18 +20,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.baseline import Baseline
-from inference.branches.base import Branch, Evidence, FitSettings, Reduce
+from inference.branches.base import Branch, Evidence, FitSettings
 from inference.bundle import check_name, next_version, write_bundle
-from inference.calibration import MIN_GROUPS, Scale, Threshold, scale_of, threshold_of
+from inference.calibration import MIN_GROUPS
 from inference.datasets.base import Dataset, Item
 from inference.errors import TeachError
-from inference.fusion import calibrated, log_sum_exp, look, measure
+from inference.fusion import Seen, look
 from inference.normals import check_sizes, evidence_of, read_frames
+from inference.operating import OperatingPoint
 from inference.prepare import Preparation
 from inference.profiles.base import Progress
 from inference.profiles.choice import Runtime, chosen
 from inference.roi import Roi, find_roi
+from inference.rules import CALIBRATED, RULES
 from inference.tiles import plan_tiles
 from schemas.verdict import Mode
 
@@ -56,7 +57,7 @@ class TeachSettings:
         folds: of the teaching frames, by group.
         false_reject: share of good frames that may be above the threshold.
         least_coverage: depth with fewer valid readings than this share of the region counts as absent.
-        degraded_pass: single modes that may PASS by themselves; grant only what was measured on defects.
+        fusion: the rule that decides: "calibrated", "cmdr", "modulated" or "dual".
         profile: "compact" or "reference".
         epochs, learning_rate: of trained heads (reference).
         version: of the bundle; None takes the next whole number.
@@ -74,7 +75,7 @@ class TeachSettings:
     folds: int = 5
     false_reject: float = 0.01
     least_coverage: float = 0.2
-    degraded_pass: frozenset[Mode] = frozenset()
+    fusion: str = CALIBRATED
     profile: str = "compact"
     epochs: int = 50
     learning_rate: float = 1e-3
@@ -82,6 +83,8 @@ class TeachSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if self.fusion not in RULES:
+            raise TeachError(f"teach setting fusion is {self.fusion!r}: expected {', '.join(RULES)}")
         for name, low, high in (
             ("seed", 0, 2**31 - 1),
             ("bank_size", 16, 100_000),
@@ -147,37 +150,29 @@ def teach(
         seen.append((frame.group, [look(tile, branches) for tile in tiles]))
         report("validate", index + 1, len(held_out))
 
-    groups = [group for group, _ in seen]
-    baselines = {
-        branch.name: Baseline.fit([[tile.get(branch.name) for tile in frame] for _, frame in seen], groups)
-        for branch in branches
-        if branch.reduce is Reduce.TOP
-    }
-    scores = [measure(frame, branches, baselines).scores for _, frame in seen]
-    scales = {branch.name: scale_of([found[branch.name] for found in scores], groups) for branch in branches}
-    thresholds = {
-        mode: mode_threshold(
-            [kind.name for kind in profile.branches(mode)], scores, groups, scales, settings.false_reject
-        )
-        for mode in _modes(preparation.full_mode)
-    }
+    point = OperatingPoint.fit(
+        [frame for _, frame in seen],
+        [group for group, _ in seen],
+        {mode: profile.branches(mode) for mode in modes_of(preparation.full_mode)},
+        preparation.layout,
+        settings.false_reject,
+        report,
+    )
     tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}
     for branch in branches:
         tensors |= {f"{branch.name}.{key}": tensor for key, tensor in branch.tensors().items()}
-    for key, baseline in baselines.items():
-        tensors |= {f"baseline.{key}.{part}": tensor for part, tensor in baseline.tensors().items()}
+    tensors |= {f"point.{key}": tensor for key, tensor in point.tensors().items()}
     manifest = {
         "prepare": preparation.to_map(),
         "features": profile.identity(),
-        "calibration": {key: asdict(scale) for key, scale in scales.items()},
-        "thresholds": {mode.value: one.to_map() for mode, one in thresholds.items()},
-        "degraded_pass": {mode.value: mode in settings.degraded_pass for mode in (Mode.RGB, Mode.DEPTH)},
+        "fusion": settings.fusion,
+        "point": point.to_map(),
         "teaching": {
             "dataset": dataset.name,
             "frames_sha256": digest.hexdigest(),
             "train": len(train),
             "validation": len(validation),
-            "groups": len(set(groups)),
+            "groups": len({group for group, _ in seen}),
             "seed": settings.seed,
             "bank_size": settings.bank_size,
             "folds": settings.folds,
@@ -191,29 +186,6 @@ def teach(
     path = write_bundle(out, name, version, manifest, tensors)
     report("write", 1, 1)
     return path
-
-
-def mode_threshold(
-    names: Sequence[str],
-    scores: Sequence[Mapping[str, float]],
-    groups: Sequence[str],
-    scales: Mapping[str, Scale],
-    false_reject: float,
-) -> Threshold:
-    """The threshold of the mode with these branches, from their scores of held-out normals."""
-    fused = [
-        log_sum_exp(list(calibrated({name: found[name] for name in names}, scales).values()))
-        for found in scores
-    ]
-    return threshold_of(fused, groups, shift=log_shift(names, scales), false_reject=false_reject)
-
-
-def log_shift(names: Sequence[str], scales: Mapping[str, Scale]) -> float:
-    """What is added to a mode's score before its logarithm.
-
-    With one branch of distances d, score + mean / sd = d / sd: the logarithm is that of the distance.
-    """
-    return float(np.mean([abs(scales[n].mean) / scales[n].deviation for n in names]))
 
 
 def plan(train: Sequence[Item], settings: TeachSettings, report: Progress) -> Preparation:
@@ -261,7 +233,8 @@ def folds_by_group(groups: Sequence[str], folds: int, seed: int) -> list[int]:
     return [where[group] for group in groups]
 
 
-def _modes(full: Mode) -> tuple[Mode, ...]:
+def modes_of(full: Mode) -> tuple[Mode, ...]:
+    """The modes of a product whose fullest mode is ``full``, that one first."""
     return (Mode.FUSED, Mode.RGB, Mode.DEPTH) if full is Mode.FUSED else (full,)
 
 
@@ -315,11 +288,11 @@ def _out_of_fold(
     kinds: Sequence[type[Branch]],
     settings: TeachSettings,
     report: Progress,
-) -> list[tuple[str, list[dict[str, Image]]]]:
+) -> list[tuple[str, list[Seen]]]:
     """(group, raw maps of each tile) of every teaching frame, by branches that never saw its group."""
     groups = [frame[0].group for frame in evidence]
     folds = folds_by_group(groups, settings.folds, settings.seed)
-    seen: list[tuple[str, list[dict[str, Image]]]] = []
+    seen: list[tuple[str, list[Seen]]] = []
     done = 0
     for fold in range(max(folds) + 1):
         branches = _fit(

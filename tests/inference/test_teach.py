@@ -15,6 +15,7 @@ from inference.bundle import TENSORS
 from inference.datasets.base import Item
 from inference.datasets.synthetic import SyntheticDataset
 from inference.errors import TeachError
+from inference.grants import Grant, write_grant
 from inference.inspector import Inspector
 from inference.sample import Sample
 from inference.teach import TeachSettings, folds_by_group, teach
@@ -66,9 +67,9 @@ def test_the_manifest_says_what_it_rests_on(bundle: Path, parts: SyntheticDatase
     assert manifest["teaching"]["groups"] == 8
     assert len(manifest["teaching"]["frames_sha256"]) == 64
     assert manifest["prepare"]["rgb_size"] == [192, 192]
-    assert manifest["degraded_pass"] == {"RGB": False, "DEPTH": False}
+    assert manifest["fusion"] == "calibrated"
     for mode in ("FUSED", "RGB", "DEPTH"):
-        one = manifest["thresholds"][mode]
+        one = manifest["point"]["thresholds"]["calibrated"][mode]
         assert one["low"] < one["value"] < one["high"]
         assert (one["groups"], one["frames"]) == (8, 24)
 
@@ -78,19 +79,32 @@ def test_versions_count_up_and_progress_reaches_its_totals(normals: Listed, tmp_
     first = teach(
         normals, tmp_path, name="part", settings=SMALL, progress=lambda s, d, t: seen.update({s: (d, t)})
     )
-    second = teach(
-        normals,
-        tmp_path,
-        name="part",
-        settings=replace(SMALL, degraded_pass=frozenset({Mode.RGB})),
-    )
+    second = teach(normals, tmp_path, name="part", settings=SMALL)
     assert (first.name, second.name) == ("1", "2")
     assert {"train", "folds", "validate", "write"} <= set(seen)
     assert all(done == total for done, total in seen.values())
+
+
+def test_a_grant_lets_its_mode_pass_until_the_product_is_taught_again(
+    normals: Listed, tmp_path: Path
+) -> None:
+    first = teach(normals, tmp_path, name="part", settings=SMALL)
     sample = normals.train_items[0].sample()
     assert not Inspector.load(first).inspect([Sample(sample.rgb, None)])[0].degraded_pass
-    assert Inspector.load(second).inspect([Sample(sample.rgb, None)])[0].degraded_pass
-    assert not Inspector.load(second).inspect([Sample(None, sample.depth)])[0].degraded_pass
+    grant = Grant(
+        mode=Mode.RGB,
+        miss_rate=0.0,
+        interval=(0.0, 0.04),
+        defects=90,
+        dataset="labelled",
+        threshold=1.0,
+        max_miss=0.05,
+    )
+    write_grant(first, Inspector.load(first).bundle_hash, grant)
+    assert Inspector.load(first).inspect([Sample(sample.rgb, None)])[0].degraded_pass
+    assert not Inspector.load(first).inspect([Sample(None, sample.depth)])[0].degraded_pass
+    second = teach(normals, tmp_path, name="part", settings=SMALL)
+    assert not Inspector.load(second).inspect([Sample(sample.rgb, None)])[0].degraded_pass
 
 
 @pytest.mark.parametrize(("sensor", "mode"), [("rgb", Mode.RGB), ("depth", Mode.DEPTH)])

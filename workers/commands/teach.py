@@ -38,9 +38,8 @@ def run_teach(
     table.add_column("threshold", justify="right")
     table.add_column("interval", justify="right")
     table.add_column("may pass alone")
-    granted = manifest.get("degraded_pass", {})
-    for mode, facts in manifest["thresholds"].items():
-        may = "yes" if mode == "FUSED" or granted.get(mode) else "no"
+    for mode, facts in manifest["point"]["thresholds"][manifest["fusion"]].items():
+        may = "yes" if mode == "FUSED" else "not before `crosscheck evaluate --grant`"
         table.add_row(mode, f"{facts['value']:.3f}", f"{facts['low']:.3f} to {facts['high']:.3f}", may)
     console.out.print(table)
     if picture is not None:

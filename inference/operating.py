@@ -1,0 +1,208 @@
+"""The operating point of a product: what maps of normals say about every score that is to come.
+
+Fitted on maps of normals that the branches never saw; afterwards it turns the maps of one frame into scores,
+and a score into a decision's evidence. Teaching and inspecting measure frames by the same lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+
+from inference.baseline import Baseline
+from inference.branches.base import Branch, Reduce
+from inference.calibration import Scale, Threshold, scale_of, threshold_of
+from inference.errors import BundleError
+from inference.features.base import sub
+from inference.fusion import Measured, Seen, measure
+from inference.profiles.base import Progress
+from inference.rules import CALIBRATED, Calibrated, Rule
+from inference.tiles import TileLayout
+from schemas.verdict import Mode
+
+Kinds = Mapping[Mode, Sequence[type[Branch]]]
+"""The branches of each mode that the product has, the full mode first."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """Everything between a branch's map and a score with its threshold.
+
+    Attributes:
+        kinds: branches of each mode.
+        baselines: what normals always show, by branch.
+        rules: by name; each with thresholds of its own.
+        thresholds: by rule, then by mode.
+        branch_thresholds: of each branch's calibrated image score alone; nothing is decided by them.
+        calibrated: the rule of that name, whose scales give each branch's score.
+    """
+
+    kinds: Kinds
+    baselines: Mapping[str, Baseline]
+    rules: Mapping[str, Rule]
+    thresholds: Mapping[str, Mapping[Mode, Threshold]]
+    branch_thresholds: Mapping[str, Threshold]
+    calibrated: Calibrated
+
+    @classmethod
+    def fit(
+        cls,
+        seen: Sequence[Sequence[Seen]],
+        groups: Sequence[str],
+        kinds: Kinds,
+        layout: TileLayout,
+        false_reject: float,
+        report: Progress,
+    ) -> Self:
+        """From maps of normals that the branches were not fitted on.
+
+        Args:
+            seen: per frame, what the branches of the full mode gave for each tile.
+            groups: lot or recording of each frame.
+            kinds: see the class.
+            layout: of the tiles.
+            false_reject: share of good frames that may be above a threshold.
+            report: progress.
+        """
+        branches = next(iter(kinds.values()))
+        baselines = {
+            kind.name: Baseline.fit([[tile.maps.get(kind.name) for tile in frame] for frame in seen], groups)
+            for kind in branches
+            if kind.reduce is Reduce.TOP
+        }
+
+        def frames() -> Iterator[Measured]:
+            # Measured anew on each pass: the large maps of all normals at once may not fit into memory.
+            return (measure(frame, branches, baselines) for frame in seen)
+
+        scores = [measured.scores for measured in frames()]
+        scales = {kind.name: scale_of([one[kind.name] for one in scores], groups) for kind in branches}
+        calibrated = Calibrated(scales, layout)
+        rules: dict[str, Rule] = {CALIBRATED: calibrated}
+
+        found: dict[str, dict[Mode, list[float]]] = {rule: {mode: [] for mode in kinds} for rule in rules}
+        for index, measured in enumerate(frames()):
+            for rule, by_mode in found.items():
+                for mode, values in by_mode.items():
+                    values.append(rules[rule].score(measured, _names(kinds[mode]), mode))
+            report("thresholds", index + 1, len(seen))
+        thresholds = {
+            rule: {
+                mode: threshold_of(
+                    values, groups, shift=rules[rule].shift(_names(kinds[mode])), false_reject=false_reject
+                )
+                for mode, values in by_mode.items()
+            }
+            for rule, by_mode in found.items()
+        }
+        alone = {
+            kind.name: threshold_of(
+                [calibrated.branch_scores(_only(one), [kind.name])[kind.name] for one in scores],
+                groups,
+                shift=calibrated.shift([kind.name]),
+                false_reject=false_reject,
+            )
+            for kind in branches
+        }
+        return cls(kinds, baselines, rules, thresholds, alone, calibrated)
+
+    def names(self, mode: Mode) -> list[str]:
+        """The branches of a mode."""
+        return _names(self.kinds[mode])
+
+    def measure(self, seen: Sequence[Seen], mode: Mode) -> Measured:
+        """One frame's maps to branch scores. Raises NoReading: a branch had no tile to look at."""
+        return measure(seen, self.kinds[mode], self.baselines)
+
+    def to_map(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return {
+            "calibration": {name: asdict(scale) for name, scale in self.calibrated.scales.items()},
+            "thresholds": {
+                rule: {mode.value: one.to_map() for mode, one in by_mode.items()}
+                for rule, by_mode in self.thresholds.items()
+            },
+            "branch_thresholds": {name: one.to_map() for name, one in self.branch_thresholds.items()},
+        }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Arrays for the bundle."""
+        return {
+            f"{name}.{part}": tensor
+            for name, baseline in self.baselines.items()
+            for part, tensor in baseline.tensors().items()
+        }
+
+    @classmethod
+    def restore(
+        cls,
+        values: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        kinds: Kinds,
+        layout: TileLayout,
+        where: str,
+    ) -> Self:
+        """Back from :meth:`to_map` and :meth:`tensors`. Raises BundleError: a part is missing or damaged."""
+        branches = next(iter(kinds.values()))
+        baselines = {
+            kind.name: Baseline.restore(sub(tensors, f"{kind.name}."), layout.count)
+            for kind in branches
+            if kind.reduce is Reduce.TOP
+        }
+        scales = {
+            kind.name: _scale(table(values, "calibration", where).get(kind.name), kind.name, where)
+            for kind in branches
+        }
+        calibrated = Calibrated(scales, layout)
+        rules: dict[str, Rule] = {CALIBRATED: calibrated}
+        stored = table(values, "thresholds", where)
+        thresholds = {
+            rule: {
+                mode: Threshold.from_map(table(table(stored, rule, where), mode.value, where))
+                for mode in kinds
+            }
+            for rule in rules
+        }
+        alone = table(values, "branch_thresholds", where)
+        return cls(
+            kinds,
+            baselines,
+            rules,
+            thresholds,
+            {kind.name: Threshold.from_map(table(alone, kind.name, where)) for kind in branches},
+            calibrated,
+        )
+
+
+def table(mapping: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """``mapping[key]``, a mapping itself. Raises BundleError."""
+    value = mapping.get(key)
+    if not isinstance(value, Mapping):
+        raise BundleError(f"{where}: the manifest lacks {key!r}: teach the product again")
+    return value
+
+
+def _scale(value: object, name: str, where: str) -> Scale:
+    if isinstance(value, Mapping):
+        mean, deviation = value.get("mean"), value.get("deviation")
+        if (
+            isinstance(mean, int | float)
+            and isinstance(deviation, int | float)
+            and math.isfinite(mean)
+            and math.isfinite(deviation)
+            and deviation > 0
+        ):
+            return Scale(float(mean), float(deviation))
+    raise BundleError(f"{where}: the calibration of branch {name!r} is {value!r}: teach the product again")
+
+
+def _names(kinds: Sequence[type[Branch]]) -> list[str]:
+    return [kind.name for kind in kinds]
+
+
+def _only(scores: Mapping[str, float]) -> Measured:
+    return Measured(scores, (), ())
