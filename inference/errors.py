@@ -4,11 +4,14 @@ CrosscheckError                 see schemas/errors.py
 └── InferenceError              arrays in, evidence out: something in between cannot be right
     ├── BadSample               one frame cannot be inspected
     │   ├── NoReading           neither sensor gave anything to look at
+    │   ├── NoPart              an empty belt where a part should lie
     │   ├── DepthUnusable       too few depth readings, or none that a plane goes through
     │   ├── WrongSize           not the image size that the bundle was taught on
     │   └── NotFinite           a value on the way to the score is NaN or infinite
     ├── RoiError                a region of interest that is no box inside the frame
     ├── DatasetError            a folder of frames that cannot be taught or evaluated
+    ├── EncoderError            settings of an encoder or a lattice that contradict each other
+    │   └── WeightsError        a file of weights is missing, another one, or not of this model
     ├── TeachError              these normals cannot make a bundle
     ├── GrantRefused            a mode may not pass parts alone: its miss rate is not shown to be low enough
     └── BundleError             a bundle is missing, damaged, or not for this version
@@ -37,6 +40,12 @@ class NoReading(BadSample):
     """Neither sensor gave anything to look at."""
 
     reason = "no_reading"
+
+
+class NoPart(BadSample):
+    """Nothing stands out of the belt where a part should lie: there is nothing to inspect, and no PASS."""
+
+    reason = "no_part"
 
 
 class DepthUnusable(BadSample):
@@ -85,3 +94,15 @@ class BundleError(InferenceError):
     """A bundle is missing, damaged, or written for another version."""
 
     reason = "bundle"
+
+
+class EncoderError(InferenceError):
+    """Settings of an encoder, its groups or its grid contradict each other."""
+
+    reason = "encoder"
+
+
+class WeightsError(EncoderError):
+    """A file of weights is missing, has another digest, or does not hold the tensors of its model."""
+
+    reason = "weights"

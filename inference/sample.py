@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from inference.errors import BadSample
 
+SILHOUETTE = (64, 64)
+"""Shape of a silhouette."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -19,6 +22,9 @@ class Sample:
         depth: (h, w) uint16 in sensor counts, 0 = no reading, or None where the depth sensor gave nothing.
             It covers the same field as ``rgb`` and may have another resolution.
         depth_scale: metres per count, where the sensor is metric.
+        silhouette: (64, 64) bool, the part as it was last seen well at this station, as the foreground of an
+            earlier frame gave it under the same bundle; None where nothing is remembered. Used where depth
+            is missing.
 
     Raises:
         BadSample: an array of another shape or type.
@@ -27,6 +33,7 @@ class Sample:
     rgb: NDArray[np.uint8] | None
     depth: NDArray[np.uint16] | None
     depth_scale: float | None = None
+    silhouette: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.rgb is not None and (
@@ -39,6 +46,12 @@ class Sample:
             self.depth.dtype != np.uint16 or self.depth.ndim != 2 or not self.depth.size
         ):
             raise BadSample(f"depth is {self.depth.dtype} {self.depth.shape}: expected uint16 (h, w)")
+        if self.silhouette is not None and (
+            self.silhouette.dtype != np.bool_ or self.silhouette.shape != SILHOUETTE
+        ):
+            raise BadSample(
+                f"silhouette is {self.silhouette.dtype} {self.silhouette.shape}: expected bool {SILHOUETTE}"
+            )
 
     @property
     def rgb_size(self) -> tuple[int, int] | None:
