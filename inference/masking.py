@@ -1,7 +1,7 @@
 """A branch's map judged inside the foreground alone: the belt neither lends nor takes evidence.
 
 Cutting the belt away after the blur would leave what the blur carried over the part's edge. So the map is
-blurred as a weighted mean over the cells of the foreground (normalised convolution, Knutsson and Westin 1993).
+blurred as a weighted mean over the cells of the foreground: normalised convolution (Knutsson and Westin 1993).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Inside:
         side = self.mask.shape[0]
         cells, weight = self._cells(raw.shape[0])
         value = cv2.resize(np.where(cells, raw, np.float32(0)), (side, side), interpolation=cv2.INTER_LINEAR)
-        out = cv2.GaussianBlur(value, (0, 0), self.blur, borderType=cv2.BORDER_REFLECT_101)
-        out *= weight
+        blurred = cv2.GaussianBlur(value, (0, 0), self.blur, borderType=cv2.BORDER_REFLECT_101)
+        out = np.asarray(blurred, np.float32) * weight
         out[~self.mask] = out[self.mask].min()
-        return np.asarray(out, np.float32)
+        return out
 
     def cut(self, raw: Image) -> Image:
         """The map on its own grid; the lowest value inside where it is outside."""
