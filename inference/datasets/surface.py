@@ -15,23 +15,30 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from inference.datasets.base import GOOD, Dataset, Item, no_mask
+from inference.datasets.files import (
+    COLOUR_SUFFIXES,
+    check_mask,
+    check_partners,
+    header,
+    images,
+    read_colour,
+    read_depth,
+    read_mask,
+    subfolders,
+)
+from inference.datasets.groups import Groups, read_groups
 from inference.errors import DatasetError
 from inference.sample import Sample
-
-COLOUR_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class SurfaceDataset:
@@ -53,6 +60,8 @@ class SurfaceDataset:
         DatasetError: the folder is missing, or its groups.csv or dataset.json cannot be read.
     """
 
+    kind = "surface"
+
     def __init__(
         self,
         folder: Path | str,
@@ -64,7 +73,7 @@ class SurfaceDataset:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DatasetError(f"{self.folder}: no such folder; give the one that has train/ and validation/")
-        described = _describe(self.folder / "dataset.json")
+        described = describe(self.folder / "dataset.json")
         self.name = str(described.get("name", self.folder.resolve().name))
         scale = described.get("depth_scale") if depth_scale is None else depth_scale
         if scale is not None and not (isinstance(scale, int | float) and scale > 0):
@@ -74,8 +83,8 @@ class SurfaceDataset:
         self.depth_scale = None if scale is None else float(scale)
         self.same_field = bool(described.get("same_field", False)) if same_field is None else same_field
         self._frames_per_group = max(1, frames_per_group)
-        self._groups = _read_groups(self.folder / "groups.csv")
-        self._first: dict[str, int] | None = None
+        self._named_groups = read_groups(self.folder / "groups.csv")
+        self._groups: Groups | None = None
 
     def train(self) -> Sequence[Item]:
         """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
@@ -92,9 +101,7 @@ class SurfaceDataset:
             raise DatasetError(
                 f"{root}: missing; evaluation needs test/good and one folder for each kind of defect"
             )
-        labels = sorted(
-            entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-        )
+        labels = subfolders(root)
         if not labels:
             raise DatasetError(f"{root}: empty; put good frames in test/good and defects in test/KIND")
         return [
@@ -105,26 +112,10 @@ class SurfaceDataset:
 
     def group_of(self, stem: str) -> str:
         """The group of the image called ``stem`` (the file name without its suffix)."""
-        if stem in self._groups:
-            return self._groups[stem]
-        frame = _frame_of(stem)
-        if frame is None:
-            return stem
-        recording, number = frame
-        if self._first is None:
-            self._first = self._first_frames()
-        size = self._frames_per_group
-        first = self._first.get(recording, 0)
-        start = first + (number - first) // size * size
-        return f"{recording}{start}" if size == 1 else f"{recording}{start}-{start + size - 1}"
-
-    def _first_frames(self) -> dict[str, int]:
-        first: dict[str, int] = {}
-        for path in sorted(self.folder.glob("*/*/*/*")):
-            frame = _frame_of(path.stem) if path.parent.name in ("rgb", "depth") else None
-            if frame is not None:
-                first[frame[0]] = min(frame[1], first.get(frame[0], frame[1]))
-        return first
+        if self._groups is None:
+            stems = (p.stem for p in self.folder.glob("*/*/*/*") if p.parent.name in ("rgb", "depth"))
+            self._groups = Groups(self._named_groups, stems, self._frames_per_group)
+        return self._groups.of(stem)
 
     def _label(self, split: str, label: str) -> list[Item]:
         root = self.folder / split / label
@@ -135,18 +126,13 @@ class SurfaceDataset:
                 "move about a fifth of train/good there, whole lots at a time",
             }.get(split, "make the folder or leave this label out")
             raise DatasetError(f"{root}: missing; {use}")
-        colour = _images(root / "rgb", COLOUR_SUFFIXES)
-        depth = _images(root / "depth", (".png",))
+        colour = images(root / "rgb", COLOUR_SUFFIXES)
+        depth = images(root / "depth", (".png",))
         if not colour and not depth:
             raise DatasetError(f"{root}: empty; put colour images in rgb/ and 16-bit depth images in depth/")
         if colour and depth:
-            for stem in sorted(colour.keys() ^ depth.keys()):
-                have = colour.get(stem) or depth[stem]
-                want = "depth" if stem in colour else "rgb"
-                raise DatasetError(
-                    f"{have}: has no partner in {root / want}; add {stem} there or take this file away"
-                )
-        truth = _images(root / "gt", (".png",)) if label != GOOD else {}
+            check_partners(colour, depth, root, "depth")
+        truth = images(root / "gt", (".png",)) if label != GOOD else {}
         if truth:
             for stem in sorted((colour or depth).keys() - truth.keys()):
                 raise DatasetError(
@@ -169,9 +155,9 @@ class SurfaceDataset:
 
     def _check(self, colour: Path | None, depth: Path | None, truth: Path | None) -> None:
         """Sizes and depths from the headers alone, so that a mistake shows before long work begins."""
-        colour_size = _header(colour)[0] if colour else None
+        colour_size = header(colour)[0] if colour else None
         if depth is not None:
-            size, mode = _header(depth)
+            size, mode = header(depth)
             if not mode.startswith("I"):
                 raise DatasetError(
                     f"{depth}: {mode} image; depth must be a 16-bit single-channel png of sensor counts"
@@ -186,15 +172,11 @@ class SurfaceDataset:
             assert colour_size is not None
             frame_size = colour_size
         if truth is not None:
-            size, _ = _header(truth)
-            if size != frame_size:
-                raise DatasetError(
-                    f"{truth}: mask of {size[0]} x {size[1]}, image of {frame_size[0]} x {frame_size[1]}; "
-                    "draw it at the image's size"
-                )
+            check_mask(truth, header(truth)[0], frame_size)
 
 
-def _describe(path: Path) -> dict[str, object]:
+def describe(path: Path) -> dict[str, object]:
+    """The map in a dataset.json; empty where there is no such file. Raises DatasetError."""
     if not path.is_file():
         return {}
     try:
@@ -204,76 +186,6 @@ def _describe(path: Path) -> dict[str, object]:
     if not isinstance(described, dict):
         raise DatasetError(f'{path}: expected a map such as {{"depth_scale": 0.0001}}')
     return described
-
-
-def _read_groups(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"name", "group"} <= set(rows.fieldnames or ()):
-            raise DatasetError(f"{path}: the first line must be name,group")
-        return {str(row["name"]): str(row["group"]) for row in rows}
-
-
-def _frame_of(stem: str) -> tuple[str, int] | None:
-    """(recording, frame number) of an image name, or None."""
-    found = re.fullmatch(r"(.*?)(\d+)", stem.rsplit("_", 1)[0])
-    return None if found is None else (found[1], int(found[2]))
-
-
-def _images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
-            continue
-        if path.stem in found:
-            raise DatasetError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
-        found[path.stem] = path
-    return found
-
-
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    """((width, height), Pillow's mode) without decoding."""
-    try:
-        with Image.open(path) as image:
-            return image.size, image.mode
-    except Exception:  # Pillow raises many types for files that are not images
-        raise DatasetError(f"{path}: not an image that can be read; save it again as jpg or png") from None
-
-
-def _decode(path: Path, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    # OpenCV fills the missing rest of a cut file with grey and says nothing, so its end is looked for here.
-    end = b"IEND\xaeB`\x82" if path.suffix.lower() == ".png" else b"\xff\xd9"
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if end in data[-1024:] else None
-    if image is None:
-        raise DatasetError(f"{path}: damaged or cut off; save it again")
-    return cast("NDArray[np.uint8] | NDArray[np.uint16]", image)
-
-
-def read_colour(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB; the EXIF orientation is ignored, since depth has none. Raises DatasetError."""
-    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
-
-
-def read_depth(path: Path) -> NDArray[np.uint16]:
-    """(H, W) uint16 counts. Raises DatasetError."""
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
-    if image.dtype != np.uint16 or image.ndim != 2:
-        raise DatasetError(f"{path}: {image.dtype} {image.shape}; depth must be a 16-bit single-channel png")
-    return np.asarray(image, np.uint16)
-
-
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """(H, W) bool, True = defect. Raises DatasetError."""
-    return np.asarray(_decode(path, cv2.IMREAD_GRAYSCALE) > 127)
 
 
 def _load(colour: Path | None, depth: Path | None, depth_scale: float | None) -> Sample:

@@ -1,0 +1,133 @@
+"""MVTec 3D-AD (Bergmann et al., 2022), one category, as published or after the customary pre-processing.
+
+    CATEGORY/train/good/rgb/000.png         8-bit colour
+    CATEGORY/train/good/xyz/000.tiff        3 x 32-bit float, metres in the camera's frame, (0,0,0) = none
+    CATEGORY/validation/good/{rgb,xyz}/...  as train
+    CATEGORY/test/good/{rgb,xyz,gt}/...     as train; its gt/ is empty masks and is not read
+    CATEGORY/test/KIND/{rgb,xyz,gt}/...     with gt/000.png: 8-bit, above 127 = defect
+    CATEGORY/calibration/                   may be there; not read, since the points carry the camera
+
+As published, the two images have one size. The pre-processing published with BTF and M3DM takes the ground
+away and pads the points, not the colour, to a centred square; colour and masks are then padded to it here by
+that one rule. Any other pair of sizes is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.datasets.base import GOOD, Item, no_mask
+from inference.datasets.files import (
+    TIFF_SUFFIXES,
+    check_mask,
+    check_partners,
+    check_xyz,
+    header,
+    images,
+    subfolders,
+)
+from inference.datasets.points import Pad, load_padded_mask, load_points, rays_of, square_pad
+from inference.errors import DatasetError
+
+DEPTH_SCALE = 2e-5
+"""Metres in a count of the samples' depth: 20 micrometres, so that 65,535 counts reach 1.31 m."""
+
+_RAY_FRAMES = 9
+
+
+class MVTec3DDataset:
+    """Reads one category of the layout above.
+
+    Each image is a group of its own: the data set does not say which scans show the same object.
+
+    Args:
+        folder: the category's folder, with train/ in it.
+        depth_scale: metres in a count of the samples' depth.
+
+    Raises:
+        DatasetError: no such folder, or a scale that is not positive.
+    """
+
+    kind = "mvtec3d"
+
+    def __init__(self, folder: Path | str, *, depth_scale: float = DEPTH_SCALE) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DatasetError(f"{self.folder}: no such folder; give a category's, with train/ in it")
+        if not depth_scale > 0:
+            raise DatasetError(f"depth_scale {depth_scale!r}: expected metres in a count, above 0")
+        self.name = self.folder.resolve().name
+        self.depth_scale = depth_scale
+
+    def train(self) -> Sequence[Item]:
+        """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
+        return self._label("train", GOOD)
+
+    def validation(self) -> Sequence[Item]:
+        """Good frames for thresholds. Raises DatasetError as above."""
+        return self._label("validation", GOOD)
+
+    def test(self) -> Sequence[Item]:
+        """All frames of all labels of the test split, good first. Raises DatasetError as above."""
+        labels = subfolders(self.folder / "test")
+        if not labels:
+            raise DatasetError(f"{self.folder / 'test'}: no folders; expected good and one for each defect")
+        ordered = sorted(labels, key=lambda n: (n != GOOD, n))
+        return [item for label in ordered for item in self._label("test", label)]
+
+    def rays(self) -> NDArray[np.float32]:
+        """(H, W, 3) directions of the depth pixels: a point is its depth in metres times them.
+
+        They are measured from up to nine training clouds; where these have no points, they are a pinhole's.
+
+        Raises:
+            DatasetError: too few points, or points that no pinhole camera could have seen.
+        """
+        paths = list(images(self.folder / "train" / GOOD / "xyz", TIFF_SUFFIXES).values())
+        return rays_of(paths[:: max(1, len(paths) // _RAY_FRAMES)][:_RAY_FRAMES])
+
+    def _label(self, split: str, label: str) -> list[Item]:
+        root = self.folder / split / label
+        if not root.is_dir():
+            raise DatasetError(f"{root}: missing; MVTec 3D-AD has {split}/{label} in every category")
+        colour, xyz = images(root / "rgb", (".png",)), images(root / "xyz", TIFF_SUFFIXES)
+        if not colour and not xyz:
+            raise DatasetError(f"{root}: empty; expected rgb/NAME.png and xyz/NAME.tiff")
+        check_partners(colour, xyz, root, "xyz")
+        truth = images(root / "gt", (".png",)) if label != GOOD else {}
+        items = []
+        for stem in sorted(colour):
+            pad = _fit(colour[stem], xyz[stem])
+            if label != GOOD:
+                if stem not in truth:
+                    raise DatasetError(f"{root / 'gt' / stem}.png: missing; every defect needs its mask")
+                check_mask(truth[stem], header(truth[stem])[0], header(colour[stem])[0])
+            items.append(
+                Item(
+                    name=stem,
+                    group=f"{split}/{label}/{stem}",
+                    split=split,
+                    label=label,
+                    load=partial(
+                        load_points, colour[stem], xyz[stem], pad, unit=1.0, depth_scale=self.depth_scale
+                    ),
+                    load_mask=partial(load_padded_mask, truth[stem], pad) if stem in truth else no_mask,
+                )
+            )
+        return items
+
+
+def _fit(colour: Path, xyz: Path) -> Pad:
+    size, points = header(colour)[0], check_xyz(xyz)
+    pad = square_pad(size, points)
+    if pad is None:
+        raise DatasetError(
+            f"{colour} is {size[0]} x {size[1]} and {xyz} is {points[0]} x {points[1]}: neither one size nor "
+            "the points padded to a centred square; pre-process both alike, or use the data as published"
+        )
+    return pad
