@@ -103,7 +103,13 @@ class Disagreement:
 
     @classmethod
     def fit(
-        cls, normals: Iterable[SideMaps], groups: Sequence[str], *, shift: float, false_reject: float
+        cls,
+        normals: Iterable[SideMaps],
+        groups: Sequence[str],
+        *,
+        shift: float,
+        false_reject: float,
+        scores: Sequence[float] | None = None,
     ) -> Disagreement:
         """From held-out normals, each group of frames counted as one in the thresholds.
 
@@ -112,6 +118,7 @@ class Disagreement:
             groups: lot or recording of each.
             shift: as in :func:`inference.calibration.threshold_of`.
             false_reject: share of good frames that may be above a threshold.
+            scores: as in :meth:`scores`, of each normal.
 
         Raises:
             TeachError: no normals, or ``groups`` is not one for each of them on both passes.
@@ -136,20 +143,24 @@ class Disagreement:
             upper=none,
             thresholds={},
         )
-        parts = np.array([half._parts(one) for one in normals], np.float64)
+        own: Sequence[float | None] = [None] * len(groups) if scores is None else list(scores)
+        rows = [half._parts(one, score) for one, score in zip(normals, own, strict=False)]
+        parts = np.array(rows, np.float64)
+        if len(own) != len(groups):
+            raise TeachError(f"disagreement: {len(groups)} normal frames and {len(own)} scores")
         if len(parts) != len(groups):
             raise TeachError("disagreement: the normals can be gone through only once: give a list")
         ends = np.quantile(parts, _CALIBRATION, axis=0)
         base, robust, upper = (Span.of(float(ends[0, k]), float(ends[1, k])) for k in range(3))
         whole = cls(half.colour, half.shape, base, robust, upper, {})
-        scores = {
+        options = {
             "map": parts[:, 3],
             "modulated": parts[:, 0],
             "dual": np.array([whole._dual(*row[:3]) for row in parts]),
         }
         thresholds = {
             name: threshold_of(values.tolist(), groups, shift=shift, false_reject=false_reject)
-            for name, values in scores.items()
+            for name, values in options.items()
         }
         return cls(half.colour, half.shape, base, robust, upper, thresholds)
 
@@ -194,19 +205,28 @@ class Disagreement:
         """(h, w) float32: the fused map, stronger where the sensors disagree."""
         return modulate(maps.fused, self.disagreement(maps), lam=lam)
 
-    def scores(self, maps: SideMaps) -> dict[str, float]:
-        """The image score of each of ``OPTIONS``, comparable with ``thresholds``."""
-        parts = self._parts(maps)
+    def scores(self, maps: SideMaps, *, score: float | None = None) -> dict[str, float]:
+        """The image score of each of ``OPTIONS``, comparable with ``thresholds``.
+
+        Args:
+            maps: of the frame.
+            score: the frame's image score before modulation, where it is not the mean of the map's top 1 %. A
+                branch that gives its very peak has a score that a mean dilutes: modulation then adds to that
+                score what it adds to the mean.
+        """
+        parts = self._parts(maps, score)
         return {"map": parts[3], "modulated": parts[0], "dual": self._dual(*parts[:3])}
 
-    def _parts(self, maps: SideMaps) -> tuple[float, float, float, float]:
-        """(S_base, S_rob, Q95) of the modulated map, and the top mean of the map as it was."""
+    def _parts(self, maps: SideMaps, score: float | None) -> tuple[float, float, float, float]:
+        """(S_base, S_rob, Q95) of the modulated map, and the score of the map as it was."""
         gap = self.disagreement(maps)
         image = modulate(maps.fused, gap)
         upper = float(np.quantile(image, _UPPER))
         robust = 0.60 * upper + 0.25 * float(image.mean(dtype=np.float64))
         robust += 0.15 * float(gap.mean(dtype=np.float64))
-        return top_mean(image), robust, upper, top_mean(maps.fused)
+        before = top_mean(maps.fused)
+        plain = before if score is None else score
+        return plain + top_mean(image) - before, robust, upper, plain
 
     def _dual(self, base: float, robust: float, upper: float) -> float:
         """S = (1 - w) S_base + w S_rob, w = sigmoid(C - R): robust where the scalars do not agree.

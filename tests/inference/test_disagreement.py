@@ -17,7 +17,7 @@ from inference.branches.dents import Dents
 from inference.branches.gaussian import ShapeGaussian
 from inference.branches.mapping import ColourFromShape, ShapeFromColour
 from inference.branches.nearest import Nearest
-from inference.calibration import Scale
+from inference.calibration import Scale, threshold_of
 from inference.disagreement import LAMBDA, OPTIONS, Disagreement, SideMaps, modulate, side_maps, sides_of
 from inference.errors import BundleError, TeachError
 from inference.fusion import fuse_maps
@@ -150,6 +150,9 @@ def test_the_mixed_score_is_the_published_formula_on_the_normals_scales(fitted: 
     assert found["dual"] == pytest.approx((1 - weight) * base + weight * robust, rel=1e-5)
     assert found["modulated"] == pytest.approx(base, rel=1e-5)
     assert found["modulated"] > found["map"]
+    peaked = fitted.scores(maps, score=40.0)
+    assert peaked["map"] == 40.0
+    assert peaked["modulated"] == pytest.approx(40.0 + found["modulated"] - found["map"], rel=1e-5)
     # Why the paper's recovery term is left out.
     assert upper <= base
 
@@ -161,6 +164,16 @@ def test_thresholds_hold_back_strong_defects_and_let_normals_go(fitted: Disagree
         limit = fitted.thresholds[option].value
         assert np.mean([one[option] > limit for one in fresh]) <= 0.06
         assert marked[option] > limit or option == "dual"
+
+
+def test_scores_of_their_own_are_what_is_modulated_and_thresholded() -> None:
+    own = [10.0 + seed for seed in range(30)]
+    model = Disagreement.fit(NORMALS, GROUPS, shift=10.0, false_reject=0.01, scores=own)
+    expected = threshold_of(own, GROUPS, shift=10.0, false_reject=0.01)
+    assert model.thresholds["map"] == expected
+    assert model.thresholds["modulated"].value >= expected.value
+    with pytest.raises(TeachError, match="30 normal frames"):
+        Disagreement.fit(NORMALS, GROUPS, shift=10.0, false_reject=0.01, scores=own[:9])
 
 
 def test_the_state_comes_back_from_the_manifest(fitted: Disagreement) -> None:
