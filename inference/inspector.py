@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -24,11 +23,12 @@ from inference.inspection import HeatmapArray, Inspection
 from inference.operating import OperatingPoint, table
 from inference.prepare import MODEL_SIDE, Preparation, Sensors
 from inference.profiles.choice import Runtime, profile_of
+from inference.regions import find_regions
 from inference.rules import Rule
 from inference.sample import Sample
 from inference.tiles import place
 from schemas.errors import CrosscheckError
-from schemas.verdict import MAX_REGIONS, Mode, Region
+from schemas.verdict import Mode, Region
 
 Image = NDArray[np.float32]
 
@@ -177,7 +177,9 @@ class Inspector:
             threshold = self.thresholds[sensors.mode]
             canvas = self._canvas(measured, sensors.mode, self._rule, 0.0)
             heat = self._over_frame(canvas, sensors.mode, 0.0)
-            regions = self._regions(canvas, sensors.mode, threshold.value) if score > threshold.value else ()
+            regions: tuple[Region, ...] = ()
+            if score > threshold.value:
+                regions = self._regions(canvas, measured, sensors.mode, threshold.value)
             heatmap = _heatmap(heat, threshold.value)
             add(timings, "fuse", perf_counter() - start)
         except CrosscheckError as error:
@@ -297,6 +299,18 @@ class Inspector:
             raise NotFinite("the fused map holds values that are not finite")
         return canvas
 
+    def _regions(self, canvas: Image, measured: Measured, mode: Mode, threshold: float) -> tuple[Region, ...]:
+        """Where the map is above the threshold, and which sensors show it."""
+        sides = self._point.sides(measured, mode, canvas)
+        disagreement = self._point.disagreement
+
+        def seen_by(place: NDArray[np.bool_]) -> str | None:
+            if sides is None or disagreement is None:
+                return None
+            return disagreement.label(place, sides)
+
+        return find_regions(canvas, threshold, self._frame_size(mode), self.preparation.layout.roi, seen_by)
+
     def _frame_size(self, mode: Mode) -> tuple[int, int]:
         """(height, width) of the image that regions refer to."""
         size = self.preparation.depth_size if mode is Mode.DEPTH else self.preparation.rgb_size
@@ -311,29 +325,6 @@ class Inspector:
         shrink = min(1.0, side / max(height, width))
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
         return place(canvas, layout, size, outside=outside)
-
-    def _regions(self, canvas: Image, mode: Mode, threshold: float) -> tuple[Region, ...]:
-        """Boxes of connected places above the threshold, the strongest first, in pixels of the frame."""
-        # The score is a mean over the strongest places of each branch: a frame above the threshold may have a
-        # map whose blurred peak stays below it, and must still say where.
-        level = min(threshold, 0.8 * float(canvas.max()))
-        mask = (canvas > level).astype(np.uint8)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        height, width = self._frame_size(mode)
-        rows, columns = self.preparation.layout.roi.pixels(height, width)
-        scale_y = (rows.stop - rows.start) / canvas.shape[0]
-        scale_x = (columns.stop - columns.start) / canvas.shape[1]
-        peaks = np.full(count, -np.inf, np.float32)
-        above = mask > 0
-        np.maximum.at(peaks, np.asarray(labels[above], np.intp), canvas[above])
-        out = []
-        for label in sorted(range(1, count), key=lambda one: -float(peaks[one]))[:MAX_REGIONS]:
-            x, y, w, h = (int(v) for v in stats[label, :4])
-            x0, y0 = columns.start + math.floor(x * scale_x), rows.start + math.floor(y * scale_y)
-            x1 = min(columns.start + math.ceil((x + w) * scale_x), width)
-            y1 = min(rows.start + math.ceil((y + h) * scale_y), height)
-            out.append(Region(x0, y0, max(1, x1 - x0), max(1, y1 - y0), float(peaks[label])))
-        return tuple(out)
 
 
 def _shared(inspections: Sequence[Inspection], wall_ms: float) -> list[Inspection]:

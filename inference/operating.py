@@ -7,23 +7,27 @@ and a score into a decision's evidence. Teaching and inspecting measure frames b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from inference.baseline import Baseline
 from inference.branches.base import Branch, Reduce
 from inference.calibration import Scale, Threshold, scale_of, threshold_of
+from inference.disagreement import Disagreement, SideMaps
 from inference.errors import BundleError
 from inference.features.base import sub
 from inference.fusion import Measured, Seen, measure
 from inference.profiles.base import Progress
-from inference.rules import CALIBRATED, Calibrated, Rule
+from inference.rules import CALIBRATED, CMDR, DUAL, MODULATED, Calibrated, Cmdr, Disagreeing, Rule
 from inference.tiles import TileLayout
 from schemas.verdict import Mode
 
+Image = NDArray[np.float32]
 Kinds = Mapping[Mode, Sequence[type[Branch]]]
 """The branches of each mode that the product has, the full mode first."""
 
@@ -39,6 +43,8 @@ class OperatingPoint:
         thresholds: by rule, then by mode.
         branch_thresholds: of each branch's calibrated image score alone; nothing is decided by them.
         calibrated: the rule of that name, whose scales give each branch's score.
+        published: the rule "cmdr".
+        disagreement: of the two sensors; None for a product with one.
     """
 
     kinds: Kinds
@@ -47,6 +53,8 @@ class OperatingPoint:
     thresholds: Mapping[str, Mapping[Mode, Threshold]]
     branch_thresholds: Mapping[str, Threshold]
     calibrated: Calibrated
+    published: Cmdr
+    disagreement: Disagreement | None
 
     @classmethod
     def fit(
@@ -82,7 +90,25 @@ class OperatingPoint:
         scores = [measured.scores for measured in frames()]
         scales = {kind.name: scale_of([one[kind.name] for one in scores], groups) for kind in branches}
         calibrated = Calibrated(scales, layout)
-        rules: dict[str, Rule] = {CALIBRATED: calibrated}
+        disagreement = None
+        if Mode.FUSED in kinds:
+            names = _names(branches)
+
+            def fused(measured: Measured) -> SideMaps:
+                canvas = calibrated.canvas(measured, names, Mode.FUSED, empty=0.0)
+                sides = calibrated.sides(measured, branches, canvas)
+                assert sides is not None
+                return sides
+
+            disagreement = Disagreement.fit(
+                _Again(lambda: map(fused, frames())),
+                groups,
+                shift=calibrated.shift(names),
+                false_reject=false_reject,
+                scores=[calibrated.score(measured, names, Mode.FUSED) for measured in frames()],
+            )
+        published = Cmdr({kind.name: _median(seen, kind.name) for kind in branches}, layout)
+        rules = _rules(calibrated, published, disagreement, branches)
 
         found: dict[str, dict[Mode, list[float]]] = {rule: {mode: [] for mode in kinds} for rule in rules}
         for index, measured in enumerate(frames()):
@@ -108,7 +134,7 @@ class OperatingPoint:
             )
             for kind in branches
         }
-        return cls(kinds, baselines, rules, thresholds, alone, calibrated)
+        return cls(kinds, baselines, rules, thresholds, alone, calibrated, published, disagreement)
 
     def names(self, mode: Mode) -> list[str]:
         """The branches of a mode."""
@@ -118,9 +144,15 @@ class OperatingPoint:
         """One frame's maps to branch scores. Raises NoReading: a branch had no tile to look at."""
         return measure(seen, self.kinds[mode], self.baselines)
 
+    def sides(self, measured: Measured, mode: Mode, fused: Image) -> SideMaps | None:
+        """What each sensor shows by itself, beside the fused map; None where only one was looked at."""
+        return self.calibrated.sides(measured, self.kinds[mode], fused) if mode is Mode.FUSED else None
+
     def to_map(self) -> dict[str, Any]:
         """Plain values for the manifest."""
-        return {
+        extra = {} if self.disagreement is None else {"disagreement": self.disagreement.to_map()}
+        return extra | {
+            "cmdr_medians": dict(self.published.norms),
             "calibration": {name: asdict(scale) for name, scale in self.calibrated.scales.items()},
             "thresholds": {
                 rule: {mode.value: one.to_map() for mode, one in by_mode.items()}
@@ -158,7 +190,11 @@ class OperatingPoint:
             for kind in branches
         }
         calibrated = Calibrated(scales, layout)
-        rules: dict[str, Rule] = {CALIBRATED: calibrated}
+        disagreement = None
+        if Mode.FUSED in kinds:
+            disagreement = Disagreement.from_map(table(values, "disagreement", where))
+        published = Cmdr.from_map(values.get("cmdr_medians"), layout)
+        rules = _rules(calibrated, published, disagreement, branches)
         stored = table(values, "thresholds", where)
         thresholds = {
             rule: {
@@ -175,7 +211,32 @@ class OperatingPoint:
             thresholds,
             {kind.name: Threshold.from_map(table(alone, kind.name, where)) for kind in branches},
             calibrated,
+            published,
+            disagreement,
         )
+
+
+class _Again:
+    """What can be gone through more than once, made anew each time."""
+
+    def __init__(self, make: Callable[[], Iterator[SideMaps]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[SideMaps]:
+        return self._make()
+
+
+def _rules(
+    calibrated: Calibrated,
+    published: Cmdr,
+    disagreement: Disagreement | None,
+    branches: Sequence[type[Branch]],
+) -> dict[str, Rule]:
+    rules: dict[str, Rule] = {CALIBRATED: calibrated, CMDR: published}
+    if disagreement is not None:
+        for name in (MODULATED, DUAL):
+            rules[name] = Disagreeing(name, calibrated, disagreement, branches)
+    return rules
 
 
 def table(mapping: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -206,3 +267,9 @@ def _names(kinds: Sequence[type[Branch]]) -> list[str]:
 
 def _only(scores: Mapping[str, float]) -> Measured:
     return Measured(scores, (), ())
+
+
+def _median(seen: Sequence[Sequence[Seen]], name: str) -> float:
+    """Median of a branch's raw map over all places of all normals; never 0, since maps are divided by it."""
+    values = [tile.maps[name].ravel() for frame in seen for tile in frame if name in tile.maps]
+    return max(abs(float(np.median(np.concatenate(values)))), 1e-6)
