@@ -44,6 +44,8 @@ class Inspection:
         timings: this frame's share of the batch, milliseconds per stage.
         foreground: what told the part from the belt: "depth", "silhouette", "region", "belt" or "frame"; None
             where it was not asked or there is an error.
+        silhouette: (64, 64) bool, where the part lay, to be given to frames of the station that lack depth;
+            None where depth did not show it.
     """
 
     mode: Mode | None
@@ -58,6 +60,7 @@ class Inspection:
     error: CrosscheckError | None
     timings: Mapping[str, float]
     foreground: str | None = None
+    silhouette: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def failed(cls, error: CrosscheckError, degraded: tuple[str, ...] = ()) -> Inspection:

@@ -1,7 +1,7 @@
 """A branch's map judged inside the foreground alone: the belt neither lends nor takes evidence.
 
 Cutting the belt away after the blur would leave what the blur carried over the part's edge. So the map is
-blurred as a weighted mean over the cells of the foreground: normalised convolution (Knutsson and Westin 1993).
+blurred as a weighted mean over the foreground's cells: normalised convolution (Knutsson and Westin 1993).
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ from workers.steps.pairing import Pairer
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
 from workers.steps.sensors import SensorWatch
+from workers.steps.silhouettes import Silhouettes
 from workers.steps.triage import Triage
 from workers.store import keys
 from workers.store.verdicts import VerdictStore
@@ -75,13 +76,20 @@ class InspectionWorker:
         self._offsets = OffsetTracker()
         self._sensors = SensorWatch(settings.sensor_down_after, settings.sensor_up_after)
         self._memory = SensorMemory(store)
+        self._silhouettes = Silhouettes(store)
         self._pairer = Pairer(settings.pair_wait_ms / 1e3, self._sensors.down)
         self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3)
         self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
         self._triage = Triage(store, self._judge, self._clock, settings.max_attempts)
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._inspector = BatchInspector(
-            models, self._judge, self._clock, self.stages, self._decoders, self._keep_heatmap
+            models,
+            self._judge,
+            self._clock,
+            self.stages,
+            self._decoders,
+            self._keep_heatmap,
+            self._silhouettes,
         )
         self._producer = bus.producer()
         self._dead_letters = DeadLetters(
@@ -145,7 +153,7 @@ class InspectionWorker:
         self._offsets.dropped(partitions)
         self._pairer.drop(self._offsets.current)
         self._batcher.drop(self._offsets.current)
-        self._sensors.forget(partitions)
+        self._silhouettes.forget(self._sensors.forget(partitions))
 
     # The loop.
 
@@ -267,6 +275,7 @@ class InspectionWorker:
         station = pending.part.station
         if not self._sensors.knows(station):
             self._patiently(partial(self._memory.restore, self._sensors, station))
+            self._silhouettes.recall(station)
         for change in self._sensors.observe(pending):
             log.warning(
                 "worker.sensor",
@@ -298,7 +307,9 @@ class InspectionWorker:
                 attempts = self._patiently(partial(self._store.begin_attempts, parts))
             self._publish(self._inspector.inspect(group, attempts))
         with self.stages.stage(STORE):
-            self._patiently(lambda: self._memory.remember(self._sensors, {p.part.station for p in batch}))
+            stations = {p.part.station for p in batch}
+            self._patiently(lambda: self._memory.remember(self._sensors, stations))
+            self._silhouettes.keep(stations)
         self._dead_letters.check()
         return len(batch)
 

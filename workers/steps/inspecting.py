@@ -18,6 +18,7 @@ from workers.steps.deciding import Judge
 from workers.steps.decode import decode_sample
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome
+from workers.steps.silhouettes import Silhouettes
 
 HeatmapPolicy = Callable[[Decision], bool]
 """Whether a decision's heatmap is kept."""
@@ -39,6 +40,7 @@ class BatchInspector:
     stages: StageTimes
     decoders: Executor
     keep_heatmap: HeatmapPolicy
+    silhouettes: Silhouettes
 
     def inspect(self, batch: Sequence[PendingPart], attempts: Sequence[int]) -> list[Outcome]:
         """One outcome a part, in order. Never raises for a bad part."""
@@ -58,7 +60,9 @@ class BatchInspector:
                 continue
             with self.stages.stage(INSPECT):
                 started = self.clock.monotonic()
-                inspections = self._run(model, [samples[i] for i in indices])
+                inspections = self._run(
+                    model, [self._with_silhouette(batch[i], samples[i], model) for i in indices]
+                )
                 share = (self.clock.monotonic() - started) * 1e3 / len(indices)
             for index, inspection in zip(indices, inspections, strict=True):
                 outcomes[index] = self._inspected(
@@ -98,6 +102,10 @@ class BatchInspector:
             middle = len(samples) // 2
             return self._run(model, samples[:middle]) + self._run(model, samples[middle:])
 
+    def _with_silhouette(self, pending: PendingPart, sample: Sample, model: Model) -> Sample:
+        frame = pending.frame
+        return self.silhouettes.lend(frame.part.station, frame.product, model.bundle_hash, sample)
+
     def _inspected(
         self,
         pending: PendingPart,
@@ -122,6 +130,9 @@ class BatchInspector:
             bundle_hash=model.bundle_hash,
             attempt=attempt,
             timings=timings,
+        )
+        self.silhouettes.learn(
+            pending.part.station, pending.frame.product, model.bundle_hash, inspection, verdict.decision
         )
         keep = self.keep_heatmap(verdict.decision)
         return Outcome.of(pending, verdict, heatmap=inspection.heatmap if keep else None)

@@ -78,11 +78,13 @@ class SensorWatch:
         """What the next worker of the station must know, per sensor."""
         return {name: (s.state, s.digest, s.part) for name, s in self._stations.get(station, {}).items()}
 
-    def forget(self, partitions: Set[TopicPartition]) -> None:
-        """Drop the stations of these partitions: whoever has them now knows their sensors better."""
-        for station in [name for name, place in self._places.items() if place in partitions]:
+    def forget(self, partitions: Set[TopicPartition]) -> list[str]:
+        """Drop the stations of these partitions and name them: their new owner knows their sensors better."""
+        gone = [name for name, place in self._places.items() if place in partitions]
+        for station in gone:
             del self._places[station]
             self._stations.pop(station, None)
+        return gone
 
     def observe(self, pending: PendingPart) -> list[Transition]:
         """Judge the sensors for one part: sets ``use_rgb``, ``use_depth`` and ``reasons``."""
