@@ -45,6 +45,15 @@ def raw_tokens(extractor: LiteExtractor, rgb: NDArray[np.uint8]) -> torch.Tensor
     return torch.cat((texture, torch.from_numpy(contrast(rgb)).to(texture.device)), -1)
 
 
+def raw_tokens_batch(extractor: LiteExtractor, tiles: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """(B, 28, 28, 155) of (224, 224, 3) tiles; on a GPU queued, the host working on contrast meanwhile."""
+    texture = extractor.tokens_batch(tiles)
+    found = torch.from_numpy(np.stack([contrast(one) for one in tiles]))
+    if texture.device.type == "cuda":
+        found = found.pin_memory()
+    return torch.cat((texture, found.to(texture.device, non_blocking=True)), -1)
+
+
 @dataclass(frozen=True, slots=True)
 class ColourStandard:
     """Raw tokens to standardised ones.
@@ -67,10 +76,13 @@ class ColourStandard:
 
     @torch.inference_mode()
     def apply(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(28, 28, 155) raw to (28, 28, 155) standardised."""
+        """(..., 28, 28, 155) raw to standardised, of one tile or a batch."""
         scaled = tokens / self.scale
-        unit = functional.normalize(scaled[..., :TEXTURE], dim=-1)
-        return torch.cat(((unit - self.mean) / self.deviation, scaled[..., TEXTURE:] * _WEIGHT), -1)
+        texture = scaled[..., :TEXTURE]
+        length = torch.linalg.vector_norm(texture, dim=-1, keepdim=True).clamp_min_(1e-12)
+        texture.div_(length).sub_(self.mean).div_(self.deviation)
+        scaled[..., TEXTURE:].mul_(_WEIGHT)
+        return scaled
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The state, for the bundle."""

@@ -57,3 +57,14 @@ def test_contrast_sees_a_pale_stain_and_not_the_light() -> None:
     found = np.linalg.norm(colour.contrast(stained), axis=2)
     assert divmod(int(found.argmax()), 28) in [(12, 12), (12, 13), (13, 12), (13, 13)]
     assert found.max() > 1.0
+
+
+def test_a_batch_is_its_tiles_bit_by_bit_on_a_cpu(raw: list[torch.Tensor]) -> None:
+    rng = np.random.default_rng(1)
+    tiles = [rng.integers(0, 255, (224, 224, 3), np.uint8) for _ in range(3)]
+    extractor = LiteExtractor(CPU)
+    standard = colour.ColourStandard.fit(raw)
+    batch = standard.apply(colour.raw_tokens_batch(extractor, tiles))
+    assert batch.shape == (3, 28, 28, colour.CHANNELS)
+    for one, tile in zip(batch, tiles, strict=True):
+        assert torch.equal(one, standard.apply(colour.raw_tokens(extractor, tile)))
