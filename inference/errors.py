@@ -10,6 +10,7 @@ CrosscheckError                 see schemas/errors.py
     │   └── NotFinite           a value on the way to the score is NaN or infinite
     ├── RoiError                a region of interest that is no box inside the frame
     ├── DatasetError            a folder of frames that cannot be taught or evaluated
+    ├── StationError            a station's file, or frames from which none can be calibrated
     ├── EncoderError            settings of an encoder or a lattice that contradict each other
     │   └── WeightsError        a file of weights is missing, another one, or not of this model
     ├── TeachError              these normals cannot make a bundle
@@ -76,6 +77,12 @@ class DatasetError(InferenceError):
     """A folder of frames is missing, empty, or not laid out as its reader expects."""
 
     reason = "dataset"
+
+
+class StationError(InferenceError):
+    """A station's file is missing or damaged, or the reference frames cannot calibrate one."""
+
+    reason = "station"
 
 
 class TeachError(InferenceError):
