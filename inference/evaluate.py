@@ -2,21 +2,24 @@
 
 A mode is evaluated by giving the inspector what it would have with the other sensor down. A frame without the
 readings that a mode needs is left out of that mode and counted; a score that is not a number ends it all.
+Maps are counted as they come and forgotten: memory does not grow with the pixels of the test set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inference import metrics
 from inference.datasets.base import Dataset, Item
 from inference.errors import DatasetError, InferenceError, NoReading, NotFinite
+from inference.exhibits import Showcase
+from inference.pixels import LIMITS, Outline, PixelCounts
+from inference.results import Measure, Metrics, Report
 from inference.sample import Sample
 from schemas.verdict import Mode
 
@@ -24,6 +27,25 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 ALL_MODES = (Mode.FUSED, Mode.RGB, Mode.DEPTH)
+
+
+class Other(Protocol):
+    """What a rule of fusion that does not decide makes of the same evidence."""
+
+    @property
+    def score(self) -> float:
+        """On the rule's own scale."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """A score above it would be a defect."""
+        ...
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """(h, w), over the whole frame."""
+        ...
 
 
 class Finding(Protocol):
@@ -59,6 +81,16 @@ class Finding(Protocol):
         """(h, w) of each branch, where asked for."""
         ...
 
+    @property
+    def branch_thresholds(self) -> Mapping[str, float]:
+        """A branch's score above it would be a defect; a branch without one has no rates."""
+        ...
+
+    @property
+    def alternatives(self) -> Mapping[str, Other]:
+        """Other rules of fusion, by name, where asked for."""
+        ...
+
 
 class Inspects(Protocol):
     """What ``evaluate`` needs of an Inspector."""
@@ -71,99 +103,27 @@ class Inspects(Protocol):
         """The modes that the product can be inspected in."""
         ...
 
-    def study(self, sample: Sample, *, mode: Mode | None = None, branch_maps: bool = False) -> Finding:
+    def study(
+        self,
+        sample: Sample,
+        *,
+        mode: Mode | None = None,
+        branch_maps: bool = False,
+        alternatives: bool = False,
+    ) -> Finding:
         """The evidence on one sample with the sensors of ``mode`` alone. Raises InferenceError."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A figure with its 95 % bootstrap interval; None where it cannot be had from these frames."""
-
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """The five figures of one mode or branch. The two rates are None where there is no threshold."""
-
-    i_auroc: Measure = Measure()
-    p_auroc: Measure = Measure()
-    aupro_30: Measure = Measure()
-    false_reject_rate: Measure = Measure()
-    miss_rate: Measure = Measure()
-    threshold: float | None = None
-    inspected: int = 0
-    left_out: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Each figure as a number (or null), its interval beside it as ``NAME_interval``."""
-        out: dict[str, Any] = {}
-        for name in ("i_auroc", "p_auroc", "aupro_30", "false_reject_rate", "miss_rate"):
-            measure: Measure = getattr(self, name)
-            out[name] = measure.value
-            out[f"{name}_interval"] = None if measure.interval is None else list(measure.interval)
-        return out | {"threshold": self.threshold, "inspected": self.inspected, "left_out": self.left_out}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What ``evaluate`` found.
-
-    Attributes:
-        modes: by mode. branches: by branch name, over the frames of the fullest mode evaluated.
-        kinds: by label of defect (against all good frames), then by mode.
-        kind_branches: the same, then by branch.
-        counts: test frames by label. groups: independent groups among them, which the intervals rest on.
-        items: name, label, group and the score of each mode, one map a frame.
-    """
-
-    bundle: str
-    bundle_hash: str
-    dataset: str
-    modes: Mapping[Mode, Metrics]
-    branches: Mapping[str, Metrics]
-    kinds: Mapping[str, Mapping[Mode, Metrics]]
-    kind_branches: Mapping[str, Mapping[str, Metrics]]
-    counts: Mapping[str, int]
-    groups: int
-    bootstrap: int
-    seed: int
-    items: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """A map of plain values with stable keys: ``modes.FUSED.i_auroc``, ``branches.NAME.aupro_30``, ..."""
-        return {
-            "bundle": self.bundle,
-            "bundle_hash": self.bundle_hash,
-            "dataset": self.dataset,
-            "counts": dict(self.counts),
-            "groups": self.groups,
-            "bootstrap": self.bootstrap,
-            "seed": self.seed,
-            "modes": {mode.value: found.to_json() for mode, found in self.modes.items()},
-            "branches": {name: found.to_json() for name, found in self.branches.items()},
-            "kinds": {
-                label: {mode.value: found.to_json() for mode, found in by_mode.items()}
-                | {
-                    "branches": {
-                        name: found.to_json() for name, found in self.kind_branches.get(label, {}).items()
-                    }
-                }
-                for label, by_mode in self.kinds.items()
-            },
-            "items": [dict(item) for item in self.items],
-        }
-
-
 @dataclass(slots=True)
 class _Column:
-    """What one mode or branch said of the test frames, by index into the items; filled while inspecting."""
+    """What one row of the table said of the test frames, by index into the items; filled while inspecting."""
 
     threshold: float | None = None
     scores: dict[int, float] = field(default_factory=dict)
-    maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    counts: PixelCounts = field(default_factory=PixelCounts)
+    outlined: list[int] = field(default_factory=list)
+    """The frames in ``counts``, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +133,13 @@ class _Truth:
     defective: NDArray[np.bool_]
     labels: NDArray[np.str_]
     groups: NDArray[np.str_]
-    masks: Sequence[NDArray[np.bool_] | None]
+    bootstrap: int
+    seed: int
+
+    def weights(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How often each of the chosen frames is in each bootstrap set."""
+        groups = self.groups[chosen].tolist()
+        return metrics.resample(groups, self.defective[chosen], self.bootstrap, self.seed)
 
 
 def evaluate(
@@ -188,7 +154,8 @@ def evaluate(
     """Inspect the test split in each mode and measure.
 
     Args:
-        bootstrap: resamplings of whole groups behind each interval; 0 leaves the intervals out.
+        bootstrap: resamplings of whole groups behind each interval; 0 leaves the intervals out (that of a
+            rate is then Wilson's alone).
 
     Raises:
         DatasetError: no test split, or not at least one good and one defective frame in it.
@@ -202,66 +169,82 @@ def evaluate(
             f"{dataset.name}: {defective.sum()} defective and {(~defective).sum()} good test frames; "
             "evaluation needs both, in test/good and test/KIND"
         )
-    columns: dict[Mode, _Column] = {mode: _Column() for mode in modes}
+    by_mode: dict[Mode, _Column] = {mode: _Column() for mode in modes}
     branches: dict[str, _Column] = {}
+    fusions: dict[str, _Column] = {}
     # Every branch that any mode has takes part in the fullest one.
     fullest = next((mode for mode in ALL_MODES if mode in modes and mode in inspector.modes), None)
-    masks: list[NDArray[np.bool_] | None] = []
+    shown = Showcase()
     for index, item in enumerate(items):
         sample = item.sample()
-        masks.append(_mask(item, sample))
+        mask = _mask(item, sample)
+        outline = None if mask is None else Outline.of(mask)
         for mode in modes:
-            answer = _study(inspector, sample, mode, item, branch_maps=mode is fullest)
+            full = mode is fullest
+            answer = _study(inspector, sample, mode, item, everything=full)
             if answer is None:
                 continue
-            _record(columns[mode], index, item, answer.score, answer.map)
-            columns[mode].threshold = answer.threshold
-            if mode is fullest:
-                for name, score in answer.branches.items():
-                    _record(
-                        branches.setdefault(name, _Column()), index, item, score, answer.branch_maps[name]
-                    )
+            _record(by_mode[mode], index, item, answer.score, answer.threshold, answer.map, outline)
+            if not full:
+                continue
+            shown.show(item, sample, mask, answer)
+            for name, score in answer.branches.items():
+                column, limit = branches.setdefault(name, _Column()), answer.branch_thresholds.get(name)
+                _record(column, index, item, score, limit, answer.branch_maps[name], outline)
+            for rule, other in answer.alternatives.items():
+                column = fusions.setdefault(f"{mode.value.lower()}:{rule}", _Column())
+                _record(column, index, item, other.score, other.threshold, other.map, outline)
         if progress is not None:
             progress("inspect", index + 1, len(items))
 
-    truth = _Truth(defective, np.array([i.label for i in items]), np.array([i.group for i in items]), masks)
-    total = len(columns) + len(branches)
-    found_modes: dict[Mode, Metrics] = {}
-    found_branches: dict[str, Metrics] = {}
-    for mode, column in columns.items():
-        found_modes[mode] = _measure(column, truth, bootstrap, seed)
+    truth = _Truth(
+        defective,
+        np.array([item.label for item in items]),
+        np.array([item.group for item in items]),
+        bootstrap,
+        seed,
+    )
+    columns = {mode.value: column for mode, column in by_mode.items()} | fusions | branches
+    found: dict[str, Metrics] = {}
+    curves: dict[str, NDArray[np.float64]] = {}
+    for name, column in columns.items():
+        found[name], curve = _measure(column, truth)
+        if curve is not None:
+            curves[name] = curve
+        column.counts = PixelCounts()
         if progress is not None:
-            progress("measure", len(found_modes), total)
-    for name, column in branches.items():
-        found_branches[name] = _measure(column, truth, bootstrap, seed)
-        column.maps.clear()
-        if progress is not None:
-            progress("measure", len(found_modes) + len(found_branches), total)
+            progress("measure", len(found), len(columns))
     names, counts = np.unique(truth.labels, return_counts=True)
     kinds = [str(name) for name in names if (truth.labels[defective] == name).any()]
     return Report(
         bundle=inspector.bundle_id,
         bundle_hash=inspector.bundle_hash,
         dataset=dataset.name,
-        modes=found_modes,
-        branches=found_branches,
-        kinds={k: {m: _of_kind(c, truth, k, bootstrap, seed) for m, c in columns.items()} for k in kinds},
-        kind_branches={
-            k: {n: _of_kind(c, truth, k, bootstrap, seed) for n, c in branches.items()} for k in kinds
-        },
-        counts={str(name): int(count) for name, count in zip(names, counts, strict=True)},
+        modes={mode: found[mode.value] for mode in by_mode},
+        branches={name: found[name] for name in branches},
+        fusions={name: found[name] for name in fusions},
+        kinds={k: {m: _of_kind(c, truth, k) for m, c in by_mode.items()} for k in kinds},
+        kind_branches={k: {n: _of_kind(c, truth, k) for n, c in branches.items()} for k in kinds},
+        kind_fusions={k: {n: _of_kind(c, truth, k) for n, c in fusions.items()} for k in kinds},
+        counts={str(name): int(number) for name, number in zip(names, counts, strict=True)},
         groups=int(np.unique(truth.groups).size),
         bootstrap=bootstrap,
         seed=seed,
+        fullest=fullest,
         items=[
             {
                 "name": item.name,
                 "label": item.label,
                 "group": item.group,
-                "scores": {mode.value: column.scores.get(i) for mode, column in columns.items()},
+                "scores": {mode.value: column.scores.get(i) for mode, column in by_mode.items()},
+                "branches": {name: column.scores.get(i) for name, column in branches.items()},
+                "fusions": {name: column.scores.get(i) for name, column in fusions.items()},
             }
             for i, item in enumerate(items)
         ],
+        curves=curves,
+        worst_defects=shown.defects,
+        worst_good=shown.good,
     )
 
 
@@ -279,14 +262,14 @@ def _mask(item: Item, sample: Sample) -> NDArray[np.bool_] | None:
 
 
 def _study(
-    inspector: Inspects, sample: Sample, mode: Mode, item: Item, *, branch_maps: bool
+    inspector: Inspects, sample: Sample, mode: Mode, item: Item, *, everything: bool
 ) -> Finding | None:
     """The finding in a mode; None where the frame or the product does not have that mode."""
     lacks = (sample.rgb is None and mode is not Mode.DEPTH) or (sample.depth is None and mode is not Mode.RGB)
     if lacks or mode not in inspector.modes:
         return None
     try:
-        answer = inspector.study(sample, mode=mode, branch_maps=branch_maps)
+        answer = inspector.study(sample, mode=mode, branch_maps=everything, alternatives=everything)
     except NoReading:
         return None
     except InferenceError as error:
@@ -295,84 +278,83 @@ def _study(
     return answer if answer.mode is mode else None
 
 
-def _record(column: _Column, index: int, item: Item, score: float, values: NDArray[np.float32]) -> None:
+def _record(
+    column: _Column,
+    index: int,
+    item: Item,
+    score: float,
+    threshold: float | None,
+    values: NDArray[np.float32],
+    outline: Outline | None,
+) -> None:
     if not np.isfinite(score) or not np.isfinite(values).all():
         raise NotFinite(
             f"{item.split}/{item.label}/{item.name}: its score ({score}) or a value of its map is not finite"
         )
     column.scores[index] = score
-    column.maps[index] = values
+    column.threshold = threshold
+    if outline is not None:
+        column.counts.add(values, outline)
+        column.outlined.append(index)
 
 
-def _fit(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if values.shape == shape:
-        return values
-    return np.asarray(cv2.resize(values, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _measure(column: _Column, truth: _Truth, bootstrap: int, seed: int) -> Metrics:
-    """All five figures over the frames that the column has."""
-    found = _rates(column, truth, np.array(sorted(column.scores), np.int64), bootstrap, seed)
-    outlined = [(i, m) for i in sorted(column.maps) if (m := truth.masks[i]) is not None]
-    if not any(mask.any() for _, mask in outlined):
-        return found
-    maps, masks = [_fit(column.maps[i], mask.shape) for i, mask in outlined], [mask for _, mask in outlined]
-    area, overlap = metrics.pixel_metrics(maps, masks)
-    chosen = np.array([i for i, _ in outlined])
-    weights = metrics.resample(truth.groups[chosen].tolist(), truth.defective[chosen], bootstrap, seed)
-    if not len(weights):
-        pixel = Measure(area), Measure(overlap)
-    else:
-        areas, overlaps = metrics.PixelTable(maps, masks).metrics(weights)
-        pixel = Measure(area, metrics.interval(areas)), Measure(overlap, metrics.interval(overlaps))
-    return Metrics(
-        i_auroc=found.i_auroc,
-        p_auroc=pixel[0],
-        aupro_30=pixel[1],
-        false_reject_rate=found.false_reject_rate,
-        miss_rate=found.miss_rate,
-        threshold=found.threshold,
-        inspected=found.inspected,
-        left_out=found.left_out,
+def _measure(column: _Column, truth: _Truth) -> tuple[Metrics, NDArray[np.float64] | None]:
+    """All figures over the frames that the column has, and the curve of coverage where there is one."""
+    found = _rates(column, truth, np.array(sorted(column.scores), np.int64))
+    if not column.counts.complete:
+        return found, None
+    pixels = column.counts.figures()
+    weights = truth.weights(np.array(column.outlined, np.int64))
+    area, precision, overlap = column.counts.resampled(weights)
+    aupro = [Measure(pixels.aupro[limit], metrics.interval(overlap[limit])) for limit in LIMITS]
+    found = replace(
+        found,
+        p_auroc=Measure(pixels.auroc, metrics.interval(area)),
+        p_ap=Measure(pixels.ap, metrics.interval(precision)),
+        aupro_30=aupro[0],
+        aupro_10=aupro[1],
+        aupro_05=aupro[2],
+        aupro_01=aupro[3],
+        binning=max(pixels.error.values()),
     )
+    return found, pixels.curve
 
 
-def _rates(
-    column: _Column,
-    truth: _Truth,
-    chosen: NDArray[np.int64],
-    bootstrap: int,
-    seed: int,
-    of: int | None = None,
-) -> Metrics:
+def _rates(column: _Column, truth: _Truth, chosen: NDArray[np.int64], of: int | None = None) -> Metrics:
     """The figures that rest on image scores alone, over ``chosen`` frames out of ``of``."""
-    left_out = (len(truth.masks) if of is None else of) - chosen.size
     defective = truth.defective[chosen]
-    if not defective.any() or defective.all():
-        return Metrics(threshold=column.threshold, inspected=int(chosen.size), left_out=left_out)
+    known = Metrics(
+        threshold=column.threshold,
+        inspected=int(chosen.size),
+        left_out=(truth.defective.size if of is None else of) - int(chosen.size),
+        good=int((~defective).sum()),
+        defects=int(defective.sum()),
+    )
+    if not known.good or not known.defects:
+        return known
     scores = np.array([column.scores[int(i)] for i in chosen])
-    weights = metrics.resample(truth.groups[chosen].tolist(), defective, bootstrap, seed)
+    weights = truth.weights(chosen)
     limit = column.threshold
 
     def rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Measure:
-        spread = metrics.resampled_share(hits[among], weights[:, among])
-        return Measure(float(hits[among].mean()), metrics.interval(spread))
+        return Measure(float(hits[among].mean()), metrics.share_interval(hits[among], weights[:, among]))
 
-    return Metrics(
+    precision, f1 = metrics.resampled_precision(scores, defective, weights)
+    return replace(
+        known,
         i_auroc=Measure(
             metrics.i_auroc(scores, defective),
             metrics.interval(metrics.resampled_auroc(scores, defective, weights)),
         ),
+        i_ap=Measure(metrics.average_precision(scores, defective), metrics.interval(precision)),
+        f1_max=Measure(metrics.f1_max(scores, defective), metrics.interval(f1)),
         false_reject_rate=Measure() if limit is None else rate(scores > limit, ~defective),
         miss_rate=Measure() if limit is None else rate(scores <= limit, defective),
-        threshold=limit,
-        inspected=int(chosen.size),
-        left_out=left_out,
     )
 
 
-def _of_kind(column: _Column, truth: _Truth, kind: str, bootstrap: int, seed: int) -> Metrics:
+def _of_kind(column: _Column, truth: _Truth, kind: str) -> Metrics:
     """One kind of defect against all good frames, image scores only."""
     asked = np.flatnonzero(~truth.defective | (truth.labels == kind))
     chosen = np.array([i for i in asked if int(i) in column.scores], np.int64)
-    return _rates(column, truth, chosen, bootstrap, seed, of=asked.size)
+    return _rates(column, truth, chosen, of=asked.size)

@@ -1,31 +1,27 @@
-"""How well scores and maps tell defects from good parts.
+"""How well image scores tell defects from good parts, and how sure one can be of it.
 
-AUROC is the probability that a defect scores above a good part, ties counted half (Mann and Whitney). AUPRO
-is the area under the curve of mean component coverage over false-positive rate up to a limit, divided by the
-limit (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021); here over every distinct score
-rather than over a list of thresholds, so that it is exact.
+AUROC is the probability that a defect scores above a good part, ties counted half (Mann and Whitney). Average
+precision and the best F1 take every distinct score as a threshold. Pixel metrics are in ``inference.pixels``.
 
-A resampling of a thousand sets would sort the same pixels a thousand times. ``PixelTable`` counts them once,
-per image, in bins that are fine where the curve is steep: intervals come from it, the values are exact.
+Intervals are the middle 95 % of a bootstrap over groups, since frames of one lot or recording resemble each
+other. A bootstrap of no miss is no miss, however few the defects: for rates, Wilson's score interval (Wilson,
+"Probable Inference", JASA 1927) over frames is taken too, and whichever end lies further out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from inference.errors import DatasetError, NotFinite
 
 Doubles = NDArray[np.float64]
-Maps = Sequence[NDArray[np.float32]]
-Masks = Sequence[NDArray[np.bool_]]
 
-PRO_LIMIT = 0.30
-"""The usual limit of the false-positive rate for AUPRO."""
+Z95 = 1.959963984540054
+"""Normal quantile of a two-sided interval of 95 %."""
 
 
 def _finite(values: ArrayLike, what: str) -> Doubles:
@@ -78,158 +74,6 @@ def miss_rate(scores: ArrayLike, defective: ArrayLike, threshold: float) -> floa
     return float((values[truth] <= threshold).mean())
 
 
-def components(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
-    """(count, (H, W) labels from 1) of the 8-connected components of a mask; 0 is background."""
-    count, labels = cv2.connectedComponents(np.ascontiguousarray(mask, np.uint8), connectivity=8)
-    return count - 1, np.asarray(labels, np.int32)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pixels:
-    """All pixels of a set. ``weight`` of a defect pixel is 1 / (pixels of its component)."""
-
-    good: NDArray[np.float32]
-    bad: NDArray[np.float32]
-    weight: Doubles
-    parts: int
-
-
-def _pixels(maps: Maps, masks: Masks) -> _Pixels:
-    if len(maps) != len(masks):
-        raise ValueError(f"{len(maps)} maps and {len(masks)} masks")
-    good, bad, weight, parts = [], [], [], 0
-    for number, (values, mask) in enumerate(zip(maps, masks, strict=True)):
-        if values.shape != mask.shape:
-            raise ValueError(f"map {number} is {values.shape} and its mask {mask.shape}")
-        if not np.isfinite(values).all():
-            raise NotFinite(f"map {number}: holds values that are not finite")
-        if not mask.any():
-            good.append(values.ravel())
-            continue
-        count, labels = components(mask)
-        inside = labels[mask]
-        good.append(values[~mask])
-        bad.append(values[mask])
-        weight.append((1 / np.bincount(inside, minlength=count + 1).clip(1))[inside])
-        parts += count
-    _both(parts, sum(chunk.size for chunk in good), "pixel metrics (defect regions and good pixels)")
-    return _Pixels(np.concatenate(good), np.concatenate(bad), np.concatenate(weight), parts)
-
-
-def p_auroc(maps: Maps, masks: Masks) -> float:
-    """Pixel AUROC over all pixels of all images, exact with ties.
-
-    Args:
-        maps: (H, W) float each, higher is more defective. masks: (H, W) bool each, True = defect.
-
-    Raises:
-        NotFinite, DatasetError: as ``i_auroc``.
-    """
-    pixels = _pixels(maps, masks)
-    return _rank_area(pixels.bad, pixels.good)
-
-
-def aupro(maps: Maps, masks: Masks, limit: float = PRO_LIMIT) -> float:
-    """Area under the per-region-overlap curve up to a false-positive rate of ``limit``, divided by ``limit``.
-
-    Every distinct score is a threshold; equal scores pass together, joined by a straight line.
-
-    Args:
-        maps, masks: as ``p_auroc``. limit: in (0, 1].
-
-    Raises:
-        NotFinite, DatasetError: as ``i_auroc``.
-    """
-    return _pro_area(_pixels(maps, masks), limit)
-
-
-def pixel_metrics(maps: Maps, masks: Masks, limit: float = PRO_LIMIT) -> tuple[float, float]:
-    """(pixel AUROC, AUPRO) in one pass over the pixels. Raises as ``i_auroc``."""
-    pixels = _pixels(maps, masks)
-    pixels.good.sort()
-    return _rank_area(pixels.bad, pixels.good), _pro_area(pixels, limit)
-
-
-def _pro_area(pixels: _Pixels, limit: float) -> float:
-    if not 0 < limit <= 1:
-        raise ValueError(f"limit {limit}: use a rate above 0 and at most 1")
-    good = np.sort(pixels.good)
-    values, group = np.unique(pixels.bad, return_inverse=True)
-    gained = np.bincount(group, pixels.weight, values.size)[::-1] / pixels.parts
-    values = values[::-1]
-    # On the way down, the curve moves right while only good pixels pass, and up (or slanted, with ties) at
-    # each score that defect pixels have: its corners are just above and just at those scores.
-    above = (good.size - np.searchsorted(good, values, "right")) / good.size
-    at = (good.size - np.searchsorted(good, values, "left")) / good.size
-    covered = np.cumsum(gained)
-    rate = np.concatenate([[0.0], np.stack([above, at], 1).ravel(), [1.0]])
-    overlap = np.concatenate([[0.0], np.stack([covered - gained, covered], 1).ravel(), [1.0]])
-    return float(_area_to(rate, overlap, limit))
-
-
-def _area_to(rate: Doubles, overlap: Doubles, limit: float) -> Doubles:
-    """Trapezoid area of curves (..., m) of rising ``rate`` up to ``limit``, divided by ``limit``."""
-    left, right = rate[..., :-1], rate[..., 1:]
-    width = right - left
-    inside = np.clip(limit - left, 0, width)
-    share = np.divide(inside, width, out=np.zeros_like(width), where=width > 0)
-    low, high = overlap[..., :-1], overlap[..., 1:]
-    area = (inside * (low + 0.5 * share * (high - low))).sum(-1)
-    return np.asarray(area / limit, np.float64)
-
-
-class PixelTable:
-    """Pixels counted per image, for metrics of weighted sets of images.
-
-    Thresholds are at ``bins`` ranks of the good pixels: half of them evenly spaced, half log-spaced towards
-    the highest scores, where the curve of AUPRO turns.
-    """
-
-    def __init__(self, maps: Maps, masks: Masks, bins: int = 2000) -> None:
-        pixels = _pixels(maps, masks)
-        good = np.sort(pixels.good)
-        even = np.linspace(0, good.size - 1, bins // 2)
-        tail = good.size - np.geomspace(1, good.size, bins - bins // 2)
-        ranks = np.unique(np.concatenate([even, tail]).astype(np.int64))
-        edges = np.unique(good[ranks])
-        size = edges.size + 1
-        # float64: BLAS multiplies it, and it counts exactly.
-        self._good = np.zeros((len(maps), size))
-        self._bad = np.zeros((len(maps), size))
-        self._cover = np.zeros((len(maps), size))
-        self._parts = np.zeros(len(maps))
-        for row, (values, mask) in enumerate(zip(maps, masks, strict=True)):
-            place = np.searchsorted(edges, values, "right")
-            self._good[row] = np.bincount(place[~mask], minlength=size)
-            if mask.any():
-                count, labels = components(mask)
-                inside = labels[mask]
-                weight = (1 / np.bincount(inside, minlength=count + 1).clip(1))[inside]
-                self._bad[row] = np.bincount(place[mask], minlength=size)
-                self._cover[row] = np.bincount(place[mask], weight, size)
-                self._parts[row] = count
-
-    def metrics(self, weights: ArrayLike, limit: float = PRO_LIMIT) -> tuple[Doubles, Doubles]:
-        """(pixel AUROC, AUPRO) of each row of ``weights`` (k, images): how often each image is in the set.
-
-        NaN where a set has no defect region or no good pixel.
-        """
-        rows = np.asarray(weights, np.float64)
-
-        def curve(counts: Doubles) -> Doubles:
-            falling = np.cumsum((rows @ counts)[:, ::-1], axis=1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                share = falling / falling[:, -1:]
-            return np.concatenate([np.zeros((len(rows), 1)), share], axis=1)
-
-        rate, hit, covered = curve(self._good), curve(self._bad), curve(self._cover)
-        area = _area_to(rate, hit, 1.0)
-        overlap = _area_to(rate, covered, limit)
-        empty = (rows @ self._parts == 0) | (rows @ self._good.sum(1) == 0)
-        area[empty] = overlap[empty] = np.nan
-        return area, overlap
-
-
 def resample(groups: Sequence[str], defective: ArrayLike, times: int, seed: int) -> NDArray[np.int64]:
     """How often each item is in each of ``times`` bootstrap sets, (times, n).
 
@@ -266,6 +110,64 @@ def resampled_share(hits: ArrayLike, weights: NDArray[np.int64]) -> Doubles:
     """Weighted share of ``hits`` (n,) bool in each bootstrap set, (times,); NaN where a set is empty."""
     rows = weights.astype(np.float64)
     return _ratio(rows @ np.asarray(hits, np.float64), rows.sum(1))
+
+
+def average_precision(scores: ArrayLike, defective: ArrayLike) -> float:
+    """Sum of precision over the steps of recall, equal scores being one step. Raises as ``i_auroc``."""
+    values, truth = _finite(scores, "scores"), np.asarray(defective, bool).ravel()
+    _both(int(truth.sum()), int((~truth).sum()), "average precision")
+    return float(resampled_precision(values, truth, np.ones((1, truth.size), np.int64))[0][0])
+
+
+def f1_max(scores: ArrayLike, defective: ArrayLike) -> float:
+    """The best F1 of "a defect from this score on" over all scores. Raises as ``i_auroc``."""
+    values, truth = _finite(scores, "scores"), np.asarray(defective, bool).ravel()
+    _both(int(truth.sum()), int((~truth).sum()), "F1")
+    return float(resampled_precision(values, truth, np.ones((1, truth.size), np.int64))[1][0])
+
+
+def resampled_precision(
+    scores: ArrayLike, defective: ArrayLike, weights: NDArray[np.int64]
+) -> tuple[Doubles, Doubles]:
+    """(average precision, best F1) of each bootstrap set, (times,); NaN where a set lacks a class."""
+    values, truth = _finite(scores, "scores"), np.asarray(defective, bool)
+    order = np.argsort(-values, kind="stable")
+    ends = np.append(np.diff(values[order]) != 0, True)
+    rows = weights[:, order].astype(np.float64)
+    caught = np.cumsum(rows * truth[order], 1)[:, ends]
+    taken = np.cumsum(rows, 1)[:, ends]
+    known = (caught[:, -1] > 0) & (caught[:, -1] < taken[:, -1])
+    caught, taken = caught[known], taken[known]
+    total = caught[:, -1:]
+    precision = np.divide(caught, taken, out=np.zeros_like(caught), where=taken > 0)
+    found = np.full((2, len(rows)), np.nan)
+    found[0, known] = (np.diff(caught, axis=1, prepend=0) * precision).sum(1) / total[:, 0]
+    found[1, known] = (2 * caught / (taken + total)).max(1)
+    return found[0], found[1]
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share. ValueError: ``hits`` of ``of`` is no share."""
+    if not 0 <= hits <= of or not of:
+        raise ValueError(f"{hits} of {of} is no share")
+    share, ratio = hits / of, Z95**2 / of
+    centre = (share + ratio / 2) / (1 + ratio)
+    half = Z95 * math.sqrt(share * (1 - share) / of + ratio / (4 * of)) / (1 + ratio)
+    # Rounding must not push the interval of "none" off 0, nor that of "all" off 1.
+    return (0.0 if not hits else max(0.0, centre - half)), (1.0 if hits == of else min(1.0, centre + half))
+
+
+def share_interval(hits: ArrayLike, weights: NDArray[np.int64]) -> tuple[float, float]:
+    """Of the share of ``hits`` (n,) bool: Wilson's interval over frames or the bootstrap's over groups,
+    whichever end lies further out.
+
+    Args:
+        weights: (times, n) of ``resample``; without rows, Wilson's alone.
+    """
+    found = np.asarray(hits, bool)
+    low, high = wilson(int(found.sum()), found.size)
+    spread = interval(resampled_share(found, weights))
+    return (low, high) if spread is None else (min(low, spread[0]), max(high, spread[1]))
 
 
 def _ratio(part: Doubles, whole: Doubles) -> Doubles:

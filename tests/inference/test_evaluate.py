@@ -10,15 +10,25 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inference.datasets.base import GOOD, Item
 from inference.errors import BadSample, DatasetError, NoReading, NotFinite
 from inference.evaluate import Inspects, evaluate
+from inference.exhibits import KEPT, SIDE
 from inference.inspector import Inspector
+from inference.results import FIGURES
 from inference.sample import Sample
 from schemas.verdict import Mode
 
-SIDE = 16
+SIZE = 16
+
+
+@dataclass(frozen=True)
+class Other:
+    score: float
+    threshold: float
+    map: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Found:
     branches: Mapping[str, float]
     map: NDArray[np.float32]
     branch_maps: Mapping[str, NDArray[np.float32]]
+    branch_thresholds: Mapping[str, float] = field(default_factory=dict)
+    alternatives: Mapping[str, Other] = field(default_factory=dict)
 
 
 @dataclass
@@ -41,7 +53,14 @@ class Reader:
     asked: list[Mode | None] = field(default_factory=list)
     spoil: Callable[[Found], Found] = lambda found: found
 
-    def study(self, sample: Sample, *, mode: Mode | None = None, branch_maps: bool = False) -> Found:
+    def study(
+        self,
+        sample: Sample,
+        *,
+        mode: Mode | None = None,
+        branch_maps: bool = False,
+        alternatives: bool = False,
+    ) -> Found:
         self.asked.append(mode)
         maps = {}
         if sample.rgb is not None and mode is not Mode.DEPTH:
@@ -53,7 +72,18 @@ class Reader:
         seen = Mode.FUSED if len(maps) == 2 else Mode.RGB if "colour" in maps else Mode.DEPTH
         fused = np.maximum.reduce(list(maps.values()))
         scores = {name: float(values.max()) for name, values in maps.items()}
-        found = Found(seen, float(fused.max()), 100.0, scores, fused, maps if branch_maps else {})
+        # Another rule: the sum, on a scale of its own.
+        total = np.asarray(np.sum(list(maps.values()), 0) / 1000, np.float32)
+        found = Found(
+            seen,
+            float(fused.max()),
+            100.0,
+            scores,
+            fused,
+            maps if branch_maps else {},
+            {"colour": 90.0},
+            {"sum": Other(float(total.max()), 0.15, total)} if alternatives else {},
+        )
         return self.spoil(found)
 
 
@@ -75,8 +105,8 @@ class Frames:
 def frame(number: int, label: str = GOOD, *, depth: bool = True, masked: bool = True) -> Item:
     """A frame whose defect is a bright square in colour, in depth, or in both; good ones vary below it."""
     rng = np.random.default_rng(number)
-    images = [rng.integers(1, 60, (SIDE, SIDE)) for _ in range(2)]
-    mask = np.zeros((SIDE, SIDE), bool)
+    images = [rng.integers(1, 60, (SIZE, SIZE)) for _ in range(2)]
+    mask = np.zeros((SIZE, SIZE), bool)
     if label != GOOD:
         mask[3:7, 4:9] = True
         for index, kind in enumerate(("colour", "shape")):
@@ -101,15 +131,18 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 
 def test_the_keys_of_the_report_are_these() -> None:
     report = evaluate(Reader(), test_set(), bootstrap=50).to_json()
-    figures = ("i_auroc", "p_auroc", "aupro_30", "false_reject_rate", "miss_rate")
+    figures: tuple[str, ...] = ("i_auroc", "i_ap", "f1_max", "p_auroc", "p_ap")
+    figures += ("aupro_30", "aupro_10", "aupro_05", "aupro_01", "false_reject_rate", "miss_rate")
+    assert figures == FIGURES
     assert list(report["modes"]) == ["FUSED", "RGB", "DEPTH"]
     assert list(report["branches"]) == ["colour", "shape"]
-    for found in (*report["modes"].values(), *report["branches"].values()):
+    assert list(report["fusions"]) == ["fused:sum"]
+    for found in (x for rows in ("modes", "branches", "fusions") for x in report[rows].values()):
         for name in figures:
             assert name in found
             assert f"{name}_interval" in found
     assert set(report["kinds"]) == {"colour", "shape", "both"}
-    assert set(report["kinds"]["shape"]) == {"FUSED", "RGB", "DEPTH", "branches"}
+    assert set(report["kinds"]["shape"]) == {"FUSED", "RGB", "DEPTH", "branches", "fusions"}
     assert report["counts"] == {"good": 12, "colour": 4, "shape": 4, "both": 4}
     assert report["bundle"] == "p/1"
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -129,7 +162,11 @@ def test_each_mode_sees_its_own_kind_of_defect() -> None:
     shape = report.kind_branches["shape"]
     assert shape["shape"].i_auroc.value == 1.0
     assert (shape["colour"].i_auroc.value or 0) < 0.9
-    assert report.branches["colour"].miss_rate.value is None  # a branch alone has no threshold
+    # A branch has rates where the bundle has a threshold for it.
+    assert report.branches["colour"].miss_rate.value == pytest.approx(1 / 3)
+    assert report.branches["colour"].threshold == 90.0
+    assert report.branches["shape"].miss_rate.value is None
+    assert report.branches["shape"].threshold is None
 
 
 def test_the_interval_holds_the_value_and_depends_on_the_seed_alone() -> None:
@@ -155,7 +192,7 @@ def test_frames_without_a_sensor_are_left_out_of_its_modes_and_counted() -> None
 def test_an_answer_on_another_mode_s_scale_is_not_mixed_in() -> None:
     blind = Item(
         "blind", "x", "test", GOOD,
-        lambda: Sample(np.full((SIDE, SIDE, 3), 255, np.uint8), np.zeros((SIDE, SIDE), np.uint16)),
+        lambda: Sample(np.full((SIZE, SIZE, 3), 255, np.uint8), np.zeros((SIZE, SIZE), np.uint16)),
     )  # fmt: skip
     report = evaluate(Reader(), Frames([*test_set().items, blind]), bootstrap=0)
     assert report.modes[Mode.FUSED].left_out == 1
@@ -215,9 +252,92 @@ def test_one_class_alone_cannot_be_evaluated(items: list[Item]) -> None:
 def test_progress_ends_at_the_total_of_each_stage() -> None:
     seen: list[tuple[str, int, int]] = []
     evaluate(Reader(), test_set(), bootstrap=0, progress=lambda *step: seen.append(step))
-    for stage, total in (("inspect", 24), ("measure", 5)):
+    for stage, total in (("inspect", 24), ("measure", 6)):
         steps = [(done, of) for name, done, of in seen if name == stage]
         assert steps == [(number, total) for number in range(1, total + 1)]
+
+
+def test_another_rule_of_fusion_is_a_row_with_its_own_scale_and_threshold() -> None:
+    report = evaluate(Reader(), test_set(), bootstrap=20)
+    row = report.fusions["fused:sum"]
+    assert row.threshold == 0.15
+    assert row.i_auroc.value == 1.0
+    assert row.aupro_30.value == pytest.approx(1.0, abs=0.01)
+    # A defect in one sensor is 200 + at most 60, a good part at most 2 x 60.
+    assert row.false_reject_rate.value == row.miss_rate.value == 0.0
+    assert report.kind_fusions["shape"]["fused:sum"].i_auroc.value == 1.0
+    assert list(report.rows()) == ["FUSED", "RGB", "DEPTH", "fused:sum", "colour", "shape"]
+    assert list(report.rows_of("shape")) == list(report.rows())
+    assert report.items[0]["fusions"]["fused:sum"] < 0.15
+
+
+def test_the_figures_are_those_of_the_whole_set_at_once() -> None:
+    data = test_set()
+    report = evaluate(Reader(), data, bootstrap=0)
+    scores, truth, maps, masks = [], [], [], []
+    for item in data.items:
+        found = Reader().study(item.sample(), mode=Mode.RGB)
+        scores.append(found.score)
+        truth.append(not item.is_good)
+        maps.append(found.map)
+        mask = item.mask()
+        masks.append(np.zeros((SIZE, SIZE), bool) if mask is None else mask)
+    rgb = report.modes[Mode.RGB]
+    assert rgb.i_auroc.value == pytest.approx(roc_auc_score(truth, scores))
+    assert rgb.i_ap.value == pytest.approx(average_precision_score(truth, scores))
+    assert rgb.p_auroc.value == pytest.approx(roc_auc_score(np.ravel(masks), np.ravel(maps)), abs=1e-4)
+    assert rgb.p_ap.value == pytest.approx(average_precision_score(np.ravel(masks), np.ravel(maps)), abs=1e-3)
+    assert (rgb.good, rgb.defects) == (12, 12)
+    assert rgb.binning is not None
+    assert rgb.binning < 0.01
+
+
+def test_the_interval_of_no_miss_says_how_few_defects_there_were() -> None:
+    report = evaluate(Reader(), test_set(), bootstrap=200)
+    missed = report.modes[Mode.FUSED].miss_rate
+    assert missed.value == 0.0
+    assert missed.interval == pytest.approx((0.0, 0.2425), abs=1e-3)  # Wilson, 0 of 12
+
+
+def test_the_worst_of_either_sort_is_shown_first_and_few_are_kept() -> None:
+    items = [frame(i) for i in range(20)] + [frame(40 + i, "shape") for i in range(20)]
+    report = evaluate(Reader(), Frames(items), modes=(Mode.RGB,), bootstrap=0)
+    assert report.fullest is Mode.RGB
+    scores = {item["name"]: item["scores"]["RGB"] for item in report.items}
+    weakest = sorted((score, name) for name, score in scores.items() if name.startswith("shape"))
+    assert [shown.score for shown in report.worst_defects] == [score for score, _ in weakest[:KEPT]]
+    assert len(report.worst_good) == KEPT
+    assert report.worst_good[0].score == max(s for n, s in scores.items() if n.startswith("good"))
+    first = report.worst_defects[0]
+    assert first.name.startswith("test/shape/shape")
+    assert not first.rejected  # RGB cannot see it
+    assert first.mask is not None
+    assert first.mask.sum() == 20
+    assert first.branches == {"colour": first.score}
+
+
+def test_what_is_shown_is_small_and_depth_alone_is_shown_in_grey() -> None:
+    mask = np.zeros((50, 2 * SIDE), bool)
+    mask[20, 100:600] = True  # a scratch of one pixel stays visible
+
+    def deep(number: int, label: str) -> Item:
+        depth = np.random.default_rng(number).integers(1, 60, mask.shape).astype(np.uint16)
+        depth[mask & (label != GOOD)] = 200
+        depth[:5] = 0
+        truth = mask if label != GOOD else None
+        return Item(
+            f"{label}{number}", str(number), "test", label, lambda: Sample(None, depth), lambda: truth
+        )
+
+    items = [deep(number, label) for number, label in enumerate([GOOD, GOOD, "scratch"])]
+    report = evaluate(Reader(modes=(Mode.DEPTH,)), Frames(items), bootstrap=0)
+    shown = report.worst_defects[0]
+    assert shown.picture.shape == (25, SIDE, 3)
+    assert shown.heat.shape == (25, SIDE)
+    assert shown.mask is not None
+    assert shown.mask.any()
+    assert (shown.picture[..., 0] == shown.picture[..., 2]).all()
+    assert not shown.picture[0].any()  # nothing was read there
 
 
 def as_evaluated(inspector: Inspector) -> Inspects:
@@ -227,4 +347,4 @@ def as_evaluated(inspector: Inspector) -> Inspects:
 
 def test_the_inspector_takes_what_evaluation_asks_it() -> None:
     signature = inspect.signature(Inspector.study)
-    signature.bind(None, Sample(None, None), mode=Mode.RGB, branch_maps=True)
+    signature.bind(None, Sample(None, None), mode=Mode.RGB, branch_maps=True, alternatives=True)

@@ -1,77 +1,16 @@
-"""The metrics against slow, plain implementations of their definitions."""
+"""The image metrics and intervals against slow, plain implementations of their definitions."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
-from scipy import ndimage
-from sklearn.metrics import roc_auc_score
+from scipy import stats
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from inference import metrics
 from inference.errors import DatasetError, NotFinite
-
-Map = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-
-
-def naive_aupro(maps: list[Map], masks: list[Mask], limit: float) -> float:
-    """One loop over every distinct score, one over every component; the last step is cut at the limit."""
-    good = np.concatenate([m[~k] for m, k in zip(maps, masks, strict=True)])
-    regions = []
-    for values, mask in zip(maps, masks, strict=True):
-        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-        regions += [values[labels == number] for number in range(1, count + 1)]
-    points = [(0.0, 0.0)]
-    for threshold in sorted(set(np.concatenate([m.ravel() for m in maps]).tolist()), reverse=True):
-        overlap = float(np.mean([(region >= threshold).mean() for region in regions]))
-        points.append((float((good >= threshold).mean()), overlap))
-    area = 0.0
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if x1 <= limit:
-            area += (x1 - x0) * (y0 + y1) / 2
-        else:
-            cut = y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
-            area += (limit - x0) * (y0 + cut) / 2
-            break
-    return area / limit
-
-
-@st.composite
-def map_sets(draw: st.DrawFn) -> tuple[list[Map], list[Mask]]:
-    """A few small maps of few distinct values, so that ties are common, with at least one defect."""
-    count = draw(st.integers(1, 3))
-    shape = draw(st.tuples(st.integers(2, 7), st.integers(2, 7)))
-    levels = draw(st.sampled_from([2, 5, 1000]))
-    values = st.integers(0, levels).map(lambda v: np.float32(v / 7))
-    maps = [draw(hnp.arrays(np.float32, shape, elements=values)) for _ in range(count)]
-    masks = [draw(hnp.arrays(np.bool_, shape)) for _ in range(count)]
-    masks[0][0, 0] = True
-    masks[0][-1, -1] = False
-    return maps, masks
-
-
-@settings(max_examples=150, deadline=None)
-@given(map_sets(), st.sampled_from([0.05, 0.3, 1.0]))
-def test_aupro_equals_the_loop_over_every_threshold(data: tuple[list[Map], list[Mask]], limit: float) -> None:
-    maps, masks = data
-    assert metrics.aupro(maps, masks, limit) == pytest.approx(naive_aupro(maps, masks, limit), abs=1e-9)
-
-
-@settings(max_examples=100, deadline=None)
-@given(map_sets())
-def test_pixel_auroc_equals_sklearn(data: tuple[list[Map], list[Mask]]) -> None:
-    maps, masks = data
-    expected = roc_auc_score(np.ravel(masks), np.ravel(maps))
-    assert metrics.p_auroc(maps, masks) == pytest.approx(expected, abs=1e-9)
-    area, overlap = metrics.pixel_metrics(maps, masks)
-    assert area == pytest.approx(expected, abs=1e-9)
-    assert overlap == pytest.approx(metrics.aupro(maps, masks))
 
 
 @settings(max_examples=100, deadline=None)
@@ -85,85 +24,17 @@ def test_image_auroc_equals_sklearn_with_ties(rows: list[tuple[int, bool]]) -> N
         assert metrics.i_auroc(scores, truth) == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
 
 
-def test_touching_corners_make_one_component_and_a_gap_makes_two() -> None:
-    diagonal = np.eye(4, dtype=bool)
-    assert metrics.components(diagonal)[0] == 1
-    diagonal[1, 1] = False
-    assert metrics.components(diagonal)[0] == 2
-
-
-def test_small_components_count_as_much_as_large_ones() -> None:
-    mask = np.zeros((20, 20), bool)
-    mask[:10, :10] = True
-    mask[15, 15] = True
-    found = np.where(mask, 1.0, 0.0).astype(np.float32)
-    found[15, 15] = -1
-    # The large region is found at once, the single pixel only with everything else: mean coverage 1/2.
-    assert metrics.aupro([found], [mask], 0.3) == pytest.approx(0.5)
-    assert metrics.p_auroc([found], [mask]) > 0.98
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(bad: float) -> None:
-    mask = np.zeros((3, 3), bool)
-    mask[0] = True
-    values = np.ones((3, 3), np.float32)
-    values[2, 2] = bad
-    with pytest.raises(NotFinite):
-        metrics.aupro([values], [mask])
-    with pytest.raises(NotFinite):
-        metrics.i_auroc([0.0, bad], [False, True])
-
-
-def test_a_set_without_defect_pixels_is_refused() -> None:
-    with pytest.raises(DatasetError, match="pixel metrics"):
-        metrics.p_auroc([np.ones((3, 3), np.float32)], [np.zeros((3, 3), bool)])
+    for figure in (metrics.i_auroc, metrics.average_precision, metrics.f1_max):
+        with pytest.raises(NotFinite):
+            figure([0.0, bad], [False, True])
 
 
 def test_rates_count_a_score_at_the_threshold_as_a_pass() -> None:
     scores, truth = [0.0, 1.0, 2.0, 1.0, 3.0], [False, False, False, True, True]
     assert metrics.false_reject_rate(scores, truth, 1.0) == pytest.approx(1 / 3)
     assert metrics.miss_rate(scores, truth, 1.0) == pytest.approx(1 / 2)
-
-
-def planted(count: int = 24, size: int = 40, seed: int = 0) -> tuple[list[Map], list[Mask]]:
-    rng = np.random.default_rng(seed)
-    maps, masks = [], []
-    for number in range(count):
-        values = rng.standard_normal((size, size), dtype=np.float32)
-        mask = np.zeros((size, size), bool)
-        if number % 2:
-            y, x = rng.integers(0, size - 10, 2)
-            mask[y : y + 8, x : x + 6] = True
-            values[mask] += 1.5
-        maps.append(values)
-        masks.append(mask)
-    return maps, masks
-
-
-def test_the_pixel_table_agrees_with_the_exact_values() -> None:
-    maps, masks = planted()
-    area, overlap = metrics.PixelTable(maps, masks).metrics(np.ones((1, len(maps))))
-    exact = metrics.pixel_metrics(maps, masks)
-    assert area[0] == pytest.approx(exact[0], abs=1e-4)
-    assert overlap[0] == pytest.approx(exact[1], abs=1e-3)
-
-
-def test_a_weight_of_two_is_the_same_as_the_image_twice() -> None:
-    maps, masks = planted(6)
-    weights = np.array([[2, 1, 0, 3, 1, 1]])
-    repeated = np.repeat(np.arange(6), weights[0])
-    area, overlap = metrics.PixelTable(maps, masks).metrics(weights)
-    exact = metrics.pixel_metrics([maps[i] for i in repeated], [masks[i] for i in repeated])
-    assert area[0] == pytest.approx(exact[0], abs=1e-3)
-    assert overlap[0] == pytest.approx(exact[1], abs=5e-3)
-
-
-def test_a_set_without_a_defect_is_not_a_number_rather_than_perfect() -> None:
-    maps, masks = planted(4)
-    area, overlap = metrics.PixelTable(maps, masks).metrics(np.array([[1, 0, 1, 0]]))
-    assert np.isnan(area[0])
-    assert np.isnan(overlap[0])
 
 
 def test_resampling_draws_whole_groups_and_is_seeded() -> None:
@@ -206,3 +77,61 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         assert spread is not None
         inside += spread[0] <= 0.7602 <= spread[1]
     assert 86 <= inside <= 100
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=2, max_size=40))
+def test_average_precision_and_f1_equal_sklearn_with_ties(rows: list[tuple[int, bool]]) -> None:
+    scores, truth = [float(s) for s, _ in rows], [t for _, t in rows]
+    if len(set(truth)) < 2:
+        for figure in (metrics.average_precision, metrics.f1_max):
+            with pytest.raises(DatasetError, match="at least one of each"):
+                figure(scores, truth)
+        return
+    assert metrics.average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores))
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    f1 = [2 * p * r / (p + r) if p + r else 0.0 for p, r in zip(precision, recall, strict=True)]
+    assert metrics.f1_max(scores, truth) == pytest.approx(max(f1))
+
+
+def test_resampled_precision_equals_that_of_the_repeated_list() -> None:
+    rng = np.random.default_rng(6)
+    scores, truth = rng.integers(0, 6, 30).astype(float), rng.random(30) < 0.4
+    weights = rng.integers(0, 3, (20, 30))
+    weights[7] = weights[7] * truth  # no good one: no figure
+    found = metrics.resampled_precision(scores, truth, weights)
+    assert np.isnan(found[0][7])
+    assert np.isnan(found[1][7])
+    for number, row in enumerate(weights):
+        if number != 7:
+            picked = np.repeat(np.arange(30), row)
+            expected = metrics.average_precision(scores[picked], truth[picked])
+            assert found[0][number] == pytest.approx(expected)
+            assert found[1][number] == pytest.approx(metrics.f1_max(scores[picked], truth[picked]))
+
+
+@pytest.mark.parametrize(("hits", "of"), [(0, 1), (0, 40), (3, 40), (40, 40), (199, 200), (1, 2000)])
+def test_wilson_equals_the_library_s(hits: int, of: int) -> None:
+    expected = stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")
+    assert metrics.wilson(hits, of) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("hits", "of"), [(1, 0), (-1, 5), (6, 5)])
+def test_what_is_no_share_is_refused(hits: int, of: int) -> None:
+    with pytest.raises(ValueError, match="no share"):
+        metrics.wilson(hits, of)
+
+
+def test_a_rate_s_interval_is_as_wide_as_the_wider_of_the_two() -> None:
+    none = np.zeros(50, bool)
+    weights = metrics.resample([str(i) for i in range(50)], none, 500, seed=0)
+    # The bootstrap of nothing is nothing: Wilson says what fifty can show.
+    assert metrics.share_interval(none, weights) == metrics.wilson(0, 50)
+    # Ten lots of ten, one of them all missed: Wilson would count a hundred parts, the bootstrap counts lots.
+    missed = np.repeat(np.arange(10) == 3, 10)
+    groups = np.repeat(np.arange(10).astype(str), 10).tolist()
+    lots = metrics.share_interval(missed, metrics.resample(groups, np.ones(100), 2000, seed=0))
+    alone = metrics.wilson(10, 100)
+    assert lots[1] > alone[1] + 0.05
+    assert lots[0] < alone[0]
+    assert metrics.share_interval(missed, np.zeros((0, 100), np.int64)) == alone
