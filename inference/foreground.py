@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import torch
 
-from inference.belt import BeltColour
+from inference.belt_colour import BeltColour
 from inference.errors import BundleError, NoPart
 from inference.roi import Roi
 from inference.sample import SILHOUETTE, Sample
