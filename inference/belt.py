@@ -1,84 +1,95 @@
-"""The colour of the belt: what tells a part from it where there is no depth."""
+"""Where the belt is in one frame, against where it was when the station was calibrated.
+
+A regular grid of a few hundred single pixels is compared with the depths that they have on the belt. So no
+plane is assumed of the belt itself: a lens that bends it, or a groove in it, is part of what was calibrated.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from inference.errors import BundleError
-from inference.silhouette import Mask
+from inference.errors import DepthUnusable
+from inference.plane import TUKEY, fit_plane, residual
 
-Image = NDArray[np.float32]
-
-_FLOOR = 2.5  # Lab units that compression and shading alone move a colour
-_REACH = 4.0  # deviations; widened to what belts of the normals show
-_WIDER = 1.15
-_MOST_CELLS = 20_000
+CELLS = 24
+"""The belt is watched at no more than so many rows and columns of single pixels."""
+LEAST_CELLS = 24
+"""Fewer readings of the belt than this say nothing about where it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class BeltColour:
-    """One Gaussian of the belt's CIE Lab colours.
+class Tolerance:
+    """How far the belt of a frame may be from that of the reference frames.
 
     Attributes:
-        mean: (3,) float64 median Lab over the normals' belts.
-        white: (3, 3) float64, whitener: rows times it have unit variance.
-        reach: a colour further than this many deviations from the belt's is no belt.
+        offset: largest shift at the middle of the field, counts.
+        tilt: largest difference of the shift from one side of the field to the other, counts.
+        inliers: least share of the belt's readings that lie on one plane.
     """
 
-    mean: NDArray[np.float64]
-    white: NDArray[np.float64]
-    reach: float
+    offset: float
+    tilt: float
+    inliers: float
 
-    @classmethod
-    def fit(cls, labs: Sequence[Image], belts: Sequence[Mask]) -> Self | None:
-        """From normals and the cells of each that show belt; None where none does."""
-        chosen = [lab[belt] for lab, belt in zip(labs, belts, strict=True) if belt.any()]
-        if not chosen:
-            return None
-        # Each frame's own level is taken off: light differs from lot to lot, what is belt does not.
-        centred = np.concatenate([one - np.median(one, axis=0) for one in chosen]).astype(np.float64)
-        centred = centred[:: -(-len(centred) // _MOST_CELLS)]
-        mean = np.median(np.stack([np.median(one, axis=0) for one in chosen]), axis=0).astype(np.float64)
-        # Lint and scuffs are belt too, but must not widen it: the spread is that of the middle.
-        low, high = np.quantile(centred, (0.01, 0.99), axis=0)
-        body = np.clip(centred, low, high)
-        covariance = body.T @ body / len(body) + _FLOOR**2 * np.eye(3)
-        white = np.linalg.inv(np.linalg.cholesky(covariance)).T
-        far = float(np.quantile(np.linalg.norm(centred @ white, axis=1), 0.995))
-        return cls(mean, white, max(_REACH, _WIDER * far))
 
-    def stands_out(self, lab: Image, belt: Mask | None) -> Mask:
-        """(H, W) cells that do not have the belt's colour.
+@dataclass(frozen=True, slots=True)
+class PlaneDrift:
+    """How the belt of one frame lies to that of the reference frames.
 
-        Args:
-            lab: (H, W, 3).
-            belt: cells that always show belt, which give the level of this very frame; None takes the taught.
-        """
-        level = self.mean if belt is None or not belt.any() else np.median(lab[belt], axis=0)
-        off = (lab - level.astype(np.float32)) @ self.white.astype(np.float32)
-        return np.asarray(np.einsum("ijk,ijk->ij", off, off) > self.reach**2)
+    Attributes:
+        offset: shift at the middle of the field in counts, positive = away from the sensor.
+        tilt: difference of the shift from one side of the field to the other, counts.
+        inliers: share of the watched readings that lie on the shifted belt; 0 where too few were read.
+        within: whether all three are within the station's tolerance. A belt that cannot be found is not.
+        offset_m, tilt_m: the same in metres; None where the sensor is not metric.
+        tilt_deg: angle between the two belts; None also where the pixels' directions are not known.
+    """
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The state, for the bundle."""
-        return {
-            "mean": torch.from_numpy(self.mean.copy()),
-            "white": torch.from_numpy(np.ascontiguousarray(self.white)),
-            "reach": torch.tensor([self.reach], dtype=torch.float64),
-        }
+    offset: float
+    tilt: float
+    inliers: float
+    within: bool
+    offset_m: float | None = None
+    tilt_m: float | None = None
+    tilt_deg: float | None = None
 
-    @classmethod
-    def restore(cls, tensors: Mapping[str, torch.Tensor]) -> Self:
-        """Back from :meth:`tensors`. Raises BundleError: a tensor is missing or misshapen."""
-        for name, shape in (("mean", (3,)), ("white", (3, 3)), ("reach", (1,))):
-            found = tensors.get(name)
-            if found is None or tuple(found.shape) != shape:
-                raise BundleError(f"the belt colour of the bundle lacks {name} {shape}: teach again")
-        return cls(
-            tensors["mean"].double().numpy(), tensors["white"].double().numpy(), float(tensors["reach"][0])
-        )
+
+def cell_pixels(size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the pixels at which the belt of an image of that (height, width) is watched."""
+    rows, columns = (slice(_step(n) // 2 % n, n, _step(n)) for n in size)
+    return rows, columns
+
+
+def belt_shift(
+    depth: NDArray[np.uint16], cells: NDArray[np.float32], spread: float
+) -> tuple[float, float, float, tuple[float, float]]:
+    """(offset, tilt, inliers, counts a pixel along columns and rows) of a frame against ``cells``.
+
+    The terms are those of :class:`PlaneDrift`; all are 0 where fewer than 24 of the cells were read.
+    """
+    seen = depth[cell_pixels((depth.shape[0], depth.shape[1]))].astype(np.float32)
+    belt = cells > 0
+    valid = belt & (seen > 0)
+    watched = int(np.count_nonzero(belt))
+    lost = 0.0, 0.0, 0.0, (0.0, 0.0)
+    if np.count_nonzero(valid) < LEAST_CELLS:
+        return lost
+    shift = seen - cells
+    try:
+        plane = fit_plane(shift, valid, stride=1, rounds=4)
+    except DepthUnusable:
+        return lost
+    rows, columns = cells.shape
+    offset = plane.a * (columns - 1) / 2 + plane.b * (rows - 1) / 2 + plane.c
+    tilt = abs(plane.a) * (columns - 1) + abs(plane.b) * (rows - 1)
+    on = valid & (np.abs(residual(shift, plane)) <= TUKEY * max(spread, 1.0))
+    slopes = plane.a / _step(depth.shape[1]), plane.b / _step(depth.shape[0])
+    return offset, tilt, float(np.count_nonzero(on)) / watched, slopes
+
+
+def _step(size: int) -> int:
+    return max(1, math.ceil(size / CELLS))
