@@ -47,7 +47,7 @@ def pixel_features(tokens: torch.Tensor, grid: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def published_frame(
+def published_scores(
     tokens: torch.Tensor,
     canvas: torch.Tensor,
     valid: torch.Tensor,

@@ -8,6 +8,7 @@ sensor (M32, M23); each scores a cell by how far the answer points from what was
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from inference.heads.decoder_colour import ColourDecoder
 from inference.heads.decoder_shape import ShapeDecoder
 from inference.heads.distance import distance
 from inference.heads.mapping import colour_to_shape, shape_to_colour
+from inference.heads.together import HeadNets
 from inference.heads.training import Pair, Progress, TrainSettings, train
 
 _CONFIG = "config"
@@ -42,7 +44,8 @@ class Head:
         """With a net in eval mode, on the device that scores."""
         self.config = config
         self.net = net
-        self._device = next(net.parameters()).device
+        first = next(net.parameters())
+        self._device, self._dtype = first.device, first.dtype
 
     @staticmethod
     def make(config: HeadConfig) -> nn.Module:
@@ -102,7 +105,7 @@ class Head:
         source, target = self.pair(evidence)
         assert source is not None
         assert target is not None
-        source, target = source.to(self._device).float(), target.to(self._device).float()
+        source, target = source.to(self._device, self._dtype), target.to(self._device).float()
         valid = None if evidence.token_valid is None else evidence.token_valid.to(self._device)
         if valid is None:
             found = distance(self.net(source[None])[0], target)
@@ -113,8 +116,14 @@ class Head:
             found = torch.where(valid, distance(self.net(source[None])[0], target), 0.0)
         return np.asarray(found.cpu().numpy(), np.float32)
 
+    def in_precision(self, dtype: torch.dtype) -> Self:
+        """A copy whose net runs in float32 or bfloat16, for scoring only; distances stay float32."""
+        return type(self)(self.config, deepcopy(self.net).to(dtype))
+
     def tensors(self) -> Mapping[str, torch.Tensor]:
-        """All weights and running statistics, and the sizes."""
+        """All weights and running statistics in float32, and the sizes."""
+        if self._dtype != torch.float32:
+            raise BundleError(f"{self.name}: a head in {self._dtype} has lost digits: store the float32 one")
         sizes = [_VERSION, self.config.grid, self.config.colour, self.config.shape]
         state = {f"net.{key}": one.cpu().contiguous() for key, one in self.net.state_dict().items()}
         return {_CONFIG: torch.tensor(sizes, dtype=torch.int64), **state}
@@ -252,6 +261,21 @@ class HeadShapeFromColour(Head):
     @classmethod
     def _config(cls, given: torch.Size, wanted: torch.Size) -> HeadConfig:
         return HeadConfig(grid=_square(given, wanted), colour=given[-1], shape=wanted[-1])
+
+
+def nets_of(heads: Mapping[str, Head]) -> HeadNets:
+    """The nets of all four heads by name, to run them in batches. Raises BundleError: one is missing."""
+    missing = [kind.name for kind in HEADS if kind.name not in heads]
+    if missing:
+        raise BundleError(
+            f"heads run together need all four, without {', '.join(missing)}: teach both sensors"
+        )
+    return HeadNets(
+        m23=heads["shape_from_colour"].net,
+        m32=heads["colour_from_shape"].net,
+        d2=heads["colour"].net,
+        d3=heads["shape"].net,
+    )
 
 
 HEADS: tuple[type[Head], ...] = (HeadColour, HeadShape, HeadColourFromShape, HeadShapeFromColour)

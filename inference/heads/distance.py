@@ -17,8 +17,11 @@ def distance(predicted: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         predicted, seen: (..., C), the same shape.
     """
     a, b = (one.double() if one.dtype == torch.float64 else one.float() for one in (predicted, seen))
-    a = a / torch.linalg.vector_norm(a, dim=-1, keepdim=True).clamp_min(_LEAST)
-    b = b / torch.linalg.vector_norm(b, dim=-1, keepdim=True).clamp_min(_LEAST)
+    length_a = torch.linalg.vector_norm(a, dim=-1, keepdim=True).clamp_min(_LEAST)
+    length_b = torch.linalg.vector_norm(b, dim=-1, keepdim=True).clamp_min(_LEAST)
+    # |a| times the difference: one large temporary instead of three, which is what this costs on a CPU.
+    apart = torch.addcmul(a, b, length_a / length_b, value=-1)
+    found = torch.linalg.vector_norm(apart, dim=-1) / length_a[..., 0]
     # Rounding may leave two opposite directions a hair more than 2 apart.
-    out: torch.Tensor = torch.linalg.vector_norm(a - b, dim=-1).clamp_max(2.0)
+    out: torch.Tensor = found.clamp_max(2.0)
     return out

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from inference.branches.base import Branch, Evidence, FitSettings, Needs, Reduce
-from inference.branches.heads import HEADS, Head, HeadColour, HeadColourFromShape, HeadShape
+from inference.branches.heads import HEADS, Head, HeadColour, HeadColourFromShape, HeadShape, nets_of
 from inference.errors import BundleError, TeachError
 from inference.heads.distance import distance
+from inference.heads.together import Heads
 
 GRID, COLOUR, SHAPE = 8, 16, 18
 CPU = torch.device("cpu")
@@ -116,6 +117,31 @@ def test_a_score_is_the_distance_of_the_answer(heads: dict[str, Head]) -> None:
     said = heads["colour_from_shape"].net(one.shape_tokens)
     found = heads["colour_from_shape"].score(replace(one, token_valid=None))
     np.testing.assert_allclose(found, distance(said, one.rgb_tokens).numpy(), rtol=1e-6, atol=1e-7)
+
+
+def test_heads_run_together_as_they_do_one_by_one(heads: dict[str, Head]) -> None:
+    frames = [part(seed) for seed in (80, 81, 82)]
+    colour, shape, valid = (
+        torch.stack([one for one in rows if one is not None])
+        for rows in zip(*((f.rgb_tokens, f.shape_tokens, f.token_valid) for f in frames), strict=True)
+    )
+    together = Heads(nets_of(heads)).maps(colour, shape, valid)
+    for index, frame in enumerate(frames):
+        for name, head in heads.items():
+            np.testing.assert_allclose(together[name][index].numpy(), head.score(frame), rtol=1e-4, atol=1e-5)
+    with pytest.raises(BundleError, match="without shape"):
+        nets_of({name: head for name, head in heads.items() if name != "shape"})
+
+
+@pytest.mark.parametrize("kind", HEADS, ids=lambda kind: kind.name)
+def test_a_head_in_bfloat16_scores_alike_and_is_not_stored(heads: dict[str, Head], kind: type[Head]) -> None:
+    full, one = heads[kind.name], part(83)
+    half = full.in_precision(torch.bfloat16)
+    np.testing.assert_allclose(half.score(one), full.score(one), atol=0.05)
+    assert not np.array_equal(half.score(one), full.score(one))
+    with pytest.raises(BundleError, match="store the float32 one"):
+        half.tensors()
+    assert next(full.net.parameters()).dtype == torch.float32
 
 
 def test_the_colour_head_needs_no_depth(heads: dict[str, Head]) -> None:

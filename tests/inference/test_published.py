@@ -12,7 +12,7 @@ from inference import cmdr
 from inference.errors import NoReading
 from inference.heads.config import HeadConfig
 from inference.heads.together import HeadNets, Heads
-from inference.published import pixel_features, published_frame
+from inference.published import pixel_features, published_scores
 
 CONFIG = HeadConfig(grid=16, colour=12, shape=18)
 
@@ -44,7 +44,7 @@ def test_tokens_are_spread_by_the_distance_of_pixel_centres() -> None:
 def test_a_frame_is_scored_as_a_loop_over_its_pixels_does() -> None:
     nets = HeadNets.random(CONFIG, 2)
     tokens, canvas, valid = frame(4)
-    found = published_frame(tokens, canvas, valid, nets)
+    found = published_scores(tokens, canvas, valid, nets)
     colour = pixel_features(tokens, 16)
     decoded = {"r2": nets.d2(colour[None])[0], "r3": nets.d3(canvas[None])[0]}
     expected = {name: np.zeros((16, 16)) for name in ("m2", "m3", "r2", "r3")}
@@ -69,7 +69,7 @@ def test_a_frame_is_scored_as_a_loop_over_its_pixels_does() -> None:
 def test_on_the_tokens_own_grid_it_is_the_native_arithmetic() -> None:
     nets = HeadNets.random(CONFIG, 3)
     tokens, canvas, valid = frame(16)
-    found = published_frame(tokens, canvas, valid, nets)
+    found = published_scores(tokens, canvas, valid, nets)
     native = Heads(nets).maps(tokens[None], canvas[None], valid[None])
     for name, one in (
         ("colour", found.r2),
@@ -83,4 +83,4 @@ def test_on_the_tokens_own_grid_it_is_the_native_arithmetic() -> None:
 def test_a_frame_without_a_reading_has_no_score() -> None:
     tokens, canvas, valid = frame(4)
     with pytest.raises(NoReading, match="nothing to score"):
-        published_frame(tokens, canvas, torch.zeros_like(valid), HeadNets.random(CONFIG, 2))
+        published_scores(tokens, canvas, torch.zeros_like(valid), HeadNets.random(CONFIG, 2))
