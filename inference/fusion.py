@@ -19,6 +19,7 @@ from inference.branches.base import Branch, Evidence, Needs, Reduce
 from inference.calibration import Scale
 from inference.errors import DepthUnusable, NoReading, NotFinite
 from inference.features.base import finite
+from inference.masking import Inside
 from inference.prepare import MODEL_SIDE
 
 Image = NDArray[np.float32]
@@ -103,7 +104,7 @@ def look(evidence: Evidence, branches: Sequence[Branch]) -> Seen:
         if not finite(raw):
             raise NotFinite(f"branch {branch.name}: its map holds values that are not finite")
         seen[branch.name] = raw
-    return Seen(seen, evidence.valid if depth_used else None)
+    return Seen(seen, evidence.valid if depth_used else None, evidence.foreground)
 
 
 def measure(
@@ -123,6 +124,10 @@ def measure(
     maps: list[dict[str, Image]] = []
     for index, seen in enumerate(tiles):
         large: dict[str, Image] = {}
+        inside = None if seen.foreground is None else Inside(seen.foreground, BLUR)
+        if seen.foreground is not None and not seen.foreground.any():
+            maps.append(large)  # belt alone: nothing here speaks for or against the part
+            continue
         for branch in branches:
             raw = seen.maps.get(branch.name)
             if raw is None:
@@ -130,7 +135,12 @@ def measure(
             baseline = baselines.get(branch.name)
             if baseline is not None:
                 raw = baseline.apply(raw, index)
-            large[branch.name] = enlarge(raw, reduce=branch.reduce)
+            if branch.reduce is Reduce.MAX and inside is not None:
+                raw = inside.cut(raw)
+            if inside is None or branch.reduce is Reduce.MAX:
+                large[branch.name] = enlarge(raw, reduce=branch.reduce)
+            else:
+                large[branch.name] = inside.enlarge(raw)
             score = float(raw.max()) if branch.reduce is Reduce.MAX else top_mean(large[branch.name])
             scores[branch.name] = max(score, scores.get(branch.name, -math.inf))
         maps.append(large)

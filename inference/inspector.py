@@ -17,6 +17,7 @@ from inference.branches.base import Branch
 from inference.bundle import Bundle, read_bundle
 from inference.errors import BundleError, InferenceError, NoReading, NotFinite
 from inference.features.base import add, finite, sub
+from inference.foreground import Foreground, Found
 from inference.fusion import Measured, look
 from inference.grants import read_grants
 from inference.inspection import HeatmapArray, Inspection
@@ -104,6 +105,7 @@ class Inspector:
         where = str(bundle.path)
         self._profile = profile_of(table(manifest, "features", where), self._device, runtime, where)
         self.preparation = Preparation.from_map(table(manifest, "prepare", where))
+        self._foreground = Foreground.restore(sub(bundle.tensors, "foreground."))
         self._features = self._profile.restore(sub(bundle.tensors, "features."))
         self._branches: dict[str, Branch] = {}
         for kind in self._profile.branches(self.preparation.full_mode):
@@ -171,7 +173,7 @@ class Inspector:
     def _inspect(self, sample: Sample) -> Inspection:
         timings: dict[str, float] = {}
         try:
-            sensors, measured = self._measure(sample, None, timings)
+            sensors, found, measured = self._measure(sample, None, timings)
             start = perf_counter()
             score, branches = self._score(measured, sensors.mode)
             threshold = self.thresholds[sensors.mode]
@@ -199,6 +201,8 @@ class Inspector:
             degraded_pass=self._may_pass[sensors.mode],
             error=None,
             timings=timings,
+            foreground=found.source.value,
+            silhouette=found.silhouette,
         )
 
     def study(
@@ -220,7 +224,7 @@ class Inspector:
         Raises:
             InferenceError: what Inspection.error would hold.
         """
-        sensors, measured = self._measure(sample, mode, {})
+        sensors, _, measured = self._measure(sample, mode, {})
         mode = sensors.mode
         score, branches = self._score(measured, mode)
         names, low = self._point.names(mode), self._rule.floor(self._point.names(mode))
@@ -254,8 +258,8 @@ class Inspector:
 
     def _measure(
         self, sample: Sample, mode: Mode | None, timings: dict[str, float]
-    ) -> tuple[Sensors, Measured]:
-        """Sensors used and raw evidence. Raises InferenceError."""
+    ) -> tuple[Sensors, Found, Measured]:
+        """Sensors used, where the part is, raw evidence. Raises InferenceError."""
         if mode is not None:
             sample = Sample(
                 None if mode is Mode.DEPTH else sample.rgb,
@@ -266,25 +270,34 @@ class Inspector:
         sensors = self.preparation.sensors(sample)
         add(timings, "prepare", perf_counter() - start)
         try:
-            return sensors, self._measure_as(sample, sensors.mode, timings)
+            return self._measure_with(sample, sensors, timings)
         except NoReading:
             # Depth was there and no plane goes through it: the frame is what its colour alone says.
             if sensors.mode is not Mode.FUSED:
                 raise
             degraded = (*sensors.degraded, "depth:invalid")
-            return Sensors(Mode.RGB, 1.0, degraded), self._measure_as(sample, Mode.RGB, timings)
+            return self._measure_with(sample, Sensors(Mode.RGB, 1.0, degraded), timings)
 
-    def _measure_as(self, sample: Sample, mode: Mode, timings: dict[str, float]) -> Measured:
+    def _measure_with(
+        self, sample: Sample, sensors: Sensors, timings: dict[str, float]
+    ) -> tuple[Sensors, Found, Measured]:
+        mode = sensors.mode
         start = perf_counter()
-        tiles = self.preparation.tiles(sample, mode)
-        add(timings, "prepare", perf_counter() - start)
+        found = self._foreground.find(sample, mode)
+        coverage = found.coverage(self.preparation.layout)
+        if coverage is not None:
+            sensors = replace(sensors, coverage=coverage)
+        middle = perf_counter()
+        tiles = self.preparation.tiles(sample, mode, found)
+        add(timings, "foreground", middle - start)
+        add(timings, "prepare", perf_counter() - middle)
         evidence = [self._features.evidence(tile, timings=timings) for tile in tiles]
         start = perf_counter()
         branches = [self._branches[name] for name in self._point.names(mode)]
         seen = [look(one, branches) for one in evidence]
         measured = self._point.measure(seen, mode)
         add(timings, "branches", perf_counter() - start)
-        return measured
+        return sensors, found, measured
 
     def _score(self, measured: Measured, mode: Mode) -> tuple[float, dict[str, float]]:
         """The score of the deciding rule, and each branch's own. Raises NotFinite."""

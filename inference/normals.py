@@ -10,7 +10,8 @@ import numpy as np
 
 from inference.branches.base import Evidence
 from inference.datasets.base import Item
-from inference.errors import TeachError
+from inference.errors import NoPart, TeachError
+from inference.foreground import Foreground
 from inference.prepare import Preparation
 from inference.profiles.base import Features, Frame, Profile, Progress
 from inference.sample import Sample
@@ -42,6 +43,7 @@ def _words(size: tuple[int, int] | None) -> str:
 def read_frames(
     items: Sequence[Item],
     preparation: Preparation,
+    foreground: Foreground,
     profile: Profile,
     digest: hashlib._Hash,
     report: Progress,
@@ -67,7 +69,11 @@ def read_frames(
             raise TeachError(
                 f"{item.name}: {', '.join(sensors.degraded)}: normals must show every sensor; remove it"
             )
-        tiles = preparation.tiles(sample, full)
+        try:
+            found = foreground.find(sample, full)
+        except NoPart as error:
+            raise TeachError(f"{item.name}: {error}; or remove this frame") from error
+        tiles = preparation.tiles(sample, full, found)
         raw = tuple(profile.read(tile) for tile in tiles)
         frames.append(Frame(item.name, item.group, tuple(replace(tile, rgb=None) for tile in tiles), raw))
         report(stage, index + 1, len(items))

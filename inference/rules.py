@@ -131,10 +131,12 @@ class Cmdr:
             for name in names
             if name in seen.maps and name in self.norms
         }
-        mask: NDArray[np.bool_] | None = None
+        mask = seen.foreground
         if seen.valid is not None and mode is not Mode.RGB:
+            mask = seen.valid if mask is None else mask & seen.valid
+        if mask is not None:
             side = (PUBLISHED_SIDE, PUBLISHED_SIDE)
-            mask = cv2.resize(seen.valid.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0
+            mask = cv2.resize(mask.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0
         if not used or (mask is not None and not mask.any()):
             # A tile that was not seen holds no evidence; that no tile was is said when it is measured.
             return np.zeros((MODEL_SIDE, MODEL_SIDE), np.float32)

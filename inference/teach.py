@@ -25,6 +25,7 @@ from inference.bundle import check_name, next_version, write_bundle
 from inference.calibration import MIN_GROUPS
 from inference.datasets.base import Dataset, Item
 from inference.errors import TeachError
+from inference.foreground import Foreground
 from inference.fusion import Seen, look
 from inference.normals import check_sizes, evidence_of, read_frames
 from inference.operating import OperatingPoint
@@ -52,6 +53,7 @@ class TeachSettings:
         seed: of the bank's projection and the folds.
         bank_size: rows of the nearest-neighbour bank.
         roi: whether to look for a region of interest.
+        foreground: whether to tell the part from the belt around it.
         tile_pixels: frames whose region is longer than this become overlapping tiles.
         tile_overlap: share of a tile's side that neighbours have in common.
         folds: of the teaching frames, by group.
@@ -70,6 +72,7 @@ class TeachSettings:
     seed: int = 0
     bank_size: int = 2000
     roi: bool = True
+    foreground: bool = True
     tile_pixels: int = 640
     tile_overlap: float = 0.125
     folds: int = 5
@@ -137,8 +140,9 @@ def teach(
     device = torch.device(settings.device)
     digest = hashlib.sha256()
     profile = chosen(settings.profile, device, runtime)
-    frames = read_frames(train, preparation, profile, digest, report, "train")
-    held_out = read_frames(validation, preparation, profile, digest, report, "validation")
+    foreground = find_foreground(train, preparation, settings, report)
+    frames = read_frames(train, preparation, foreground, profile, digest, report, "train")
+    held_out = read_frames(validation, preparation, foreground, profile, digest, report, "validation")
     features = profile.fit(frames, report)
     taught = evidence_of(frames, features, report, "train tokens")
     unseen = evidence_of(held_out, features, report, "validation tokens")
@@ -161,6 +165,7 @@ def teach(
     tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}
     for branch in branches:
         tensors |= {f"{branch.name}.{key}": tensor for key, tensor in branch.tensors().items()}
+    tensors |= {f"foreground.{key}": tensor for key, tensor in foreground.tensors().items()}
     tensors |= {f"point.{key}": tensor for key, tensor in point.tensors().items()}
     manifest = {
         "prepare": preparation.to_map(),
@@ -217,6 +222,22 @@ def plan(train: Sequence[Item], settings: TeachSettings, report: Progress) -> Pr
     return Preparation(
         rgb_size=rgb_size, depth_size=depth_size, layout=layout, least_coverage=settings.least_coverage
     )
+
+
+def find_foreground(
+    train: Sequence[Item], preparation: Preparation, settings: TeachSettings, report: Progress
+) -> Foreground:
+    """What tells the part from the belt, where there is a belt to be seen."""
+    if not settings.foreground:
+        return Foreground.everything()
+    views = []
+    items = train[:: -(-len(train) // _ROI_FRAMES)]
+    for index, item in enumerate(items):
+        sample = item.sample()
+        check_sizes(item, sample, preparation.rgb_size, preparation.depth_size, train[0].name)
+        views.append(Foreground.look(sample, preparation.layout))
+        report("foreground", index + 1, len(items))
+    return Foreground.fit(views, preparation.layout)
 
 
 def folds_by_group(groups: Sequence[str], folds: int, seed: int) -> list[int]:

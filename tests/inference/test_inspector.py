@@ -242,7 +242,8 @@ def test_a_good_frame_has_no_regions_and_says_where_its_time_went(
     assert found.threshold is not None
     assert found.score <= found.threshold
     assert found.regions == ()
-    assert set(found.timings) == {"prepare", "rgb_features", "depth_features", "branches", "fuse"}
+    stages = {"prepare", "foreground", "rgb_features", "depth_features", "branches", "fuse"}
+    assert set(found.timings) == stages
 
 
 def test_the_inspection_and_the_study_agree(inspector: Inspector, samples: list[Sample]) -> None:

@@ -147,7 +147,7 @@ def test_a_large_frame_is_taught_and_inspected_in_tiles(normals: Listed, tmp_pat
     depth[:40, :40] = 0
     blind = inspector.inspect([Sample(sample.rgb, depth)])[0]
     assert found.coverage > 0.8
-    assert blind.coverage < 0.5
+    assert blind.coverage < 0.6
 
 
 def test_normals_that_cannot_teach_are_named(normals: Listed, tmp_path: Path) -> None:
