@@ -16,6 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from inference import cmdr
+from inference.features import spread
+from inference.features.dino import Dino
+from inference.features.point_mae import PointMae
 from inference.heads.distance import distance
 from inference.heads.together import HeadNets
 
@@ -44,6 +47,38 @@ def pixel_features(tokens: torch.Tensor, grid: int) -> torch.Tensor:
     image = tokens.permute(2, 0, 1)[None]
     large = functional.interpolate(image, size=(grid, grid), mode="bilinear", align_corners=False)
     return large[0].permute(1, 2, 0).contiguous()
+
+
+def published_frame(
+    dino: Dino,
+    point_mae: PointMae,
+    nets: HeadNets,
+    rgb: NDArray[np.uint8],
+    cloud: torch.Tensor,
+    valid: torch.Tensor,
+    settings: cmdr.CmdrSettings = cmdr.PUBLISHED,
+) -> Published:
+    """From pixels and points to the score of one frame.
+
+    Args:
+        dino: frozen image network of side S; ViT-B/8 at 224 as published.
+        point_mae: frozen point network; published with ``grouping`` "published" and ``norm`` "frame".
+        nets: of grid S.
+        rgb: (S, S, 3).
+        cloud: (S, S, 3) float32 metres; valid: (S, S) bool.
+
+    Raises:
+        EncoderError: an image of another size or type.
+        DepthUnusable: a cloud that cannot be grouped.
+        NoReading, NotFinite: as :func:`published_scores`.
+    """
+    tokens = dino.tokens(rgb[None])[0]
+    device = next(point_mae.parameters()).device
+    clouds, seen = cloud[None].to(device), valid[None].to(device)
+    said = point_mae(clouds, seen)
+    # Means over neighbours carry features a pixel or two past the readings: those pixels count as well.
+    canvas, reached = spread.published(said.tokens, said.groups, clouds, seen)
+    return published_scores(tokens, canvas[0], reached[0], nets, settings)
 
 
 @torch.inference_mode()

@@ -7,12 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from inference import cmdr
-from inference.errors import NoReading
+from inference.errors import DepthUnusable, NoReading
+from inference.features import spread
+from inference.features.dino import Dino, DinoConfig
+from inference.features.point_mae import PointConfig, PointMae
 from inference.heads.config import HeadConfig
 from inference.heads.together import HeadNets, Heads
-from inference.published import pixel_features, published_scores
+from inference.published import Published, pixel_features, published_frame, published_scores
 
 CONFIG = HeadConfig(grid=16, colour=12, shape=18)
 
@@ -84,3 +88,59 @@ def test_a_frame_without_a_reading_has_no_score() -> None:
     tokens, canvas, valid = frame(4)
     with pytest.raises(NoReading, match="nothing to score"):
         published_scores(tokens, canvas, torch.zeros_like(valid), HeadNets.random(CONFIG, 2))
+
+
+SIDE = 32
+DINO = DinoConfig(dim=12, depth=1, heads=3, patch=8, side=SIDE)
+POINTS = PointConfig(
+    dim=6,
+    depth=3,
+    heads=2,
+    taps=(0, 1, 2),
+    groups=24,
+    group_size=8,
+    grouping="published",
+    widths=(8, 8, 8),
+    position=8,
+)
+
+
+def scene(seed: int = 3) -> tuple[NDArray[np.uint8], torch.Tensor, torch.Tensor]:
+    """A bumpy part on nothing, half a metre away."""
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) * np.float32(1e-3)
+    z = 0.5 + 0.002 * np.sin(900 * x) * np.cos(700 * y)
+    cloud = torch.from_numpy(np.stack((x, y, z), -1).astype(np.float32))
+    valid = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    valid[6:26, 8:27] = True
+    return rgb, cloud * valid[..., None], valid
+
+
+def scored(rgb: NDArray[np.uint8], cloud: torch.Tensor, valid: torch.Tensor, nets: HeadNets) -> Published:
+    return published_frame(Dino.random(DINO, 1), PointMae.random(POINTS, 2), nets, rgb, cloud, valid)
+
+
+def test_a_frame_goes_from_pixels_and_points_to_a_score() -> None:
+    nets = HeadNets.random(HeadConfig(grid=SIDE, colour=12, shape=18), 4)
+    rgb, cloud, valid = scene()
+    found = scored(rgb, cloud, valid, nets)
+    points = PointMae.random(POINTS, 2)(cloud[None], valid[None])
+    canvas, reached = spread.published(points.tokens, points.groups, cloud[None], valid[None])
+    expected = published_scores(Dino.random(DINO, 1).tokens(rgb[None])[0], canvas[0], reached[0], nets)
+    assert found.score == expected.score
+    np.testing.assert_array_equal(found.psi, expected.psi)
+    seen = reached[0].numpy()
+    assert seen[valid.numpy()].all()
+    assert not found.m2[~seen].any()
+    assert found.m3[seen].all()
+    other = scored(255 - rgb, cloud, valid, nets)
+    assert other.score != found.score
+    np.testing.assert_array_equal(other.r3, found.r3)
+
+
+def test_a_frame_without_a_point_is_refused() -> None:
+    nets = HeadNets.random(HeadConfig(grid=SIDE, colour=12, shape=18), 4)
+    rgb, cloud, valid = scene()
+    with pytest.raises(DepthUnusable):
+        scored(rgb, cloud, torch.zeros_like(valid), nets)
