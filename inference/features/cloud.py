@@ -123,7 +123,9 @@ def build(
             raise DepthUnusable("points above the belt are known in the belt's frame only: set frame to belt")
         part = seen = seen & (xyz[..., 2] > above)
         if not seen.any():
-            raise DepthUnusable(f"the cloud is empty: nothing lies more than {above * 1e3:g} mm above the belt")
+            raise DepthUnusable(
+                f"the cloud is empty: nothing lies more than {above * 1e3:g} mm above the belt"
+            )
     elif frame == "belt" and depth_scale is not None:
         part = seen & (xyz[..., 2] > CLEARANCE_M)
     if centred and part.any():
@@ -134,9 +136,7 @@ def build(
     return Cloud(np.where(seen[..., None], xyz, np.float32(0)).astype(np.float32, copy=False), seen)
 
 
-def fit_belt(
-    depth: NDArray[np.float32], valid: NDArray[np.bool_], depth_scale: float, rays: Rays
-) -> Belt:
+def fit_belt(depth: NDArray[np.float32], valid: NDArray[np.bool_], depth_scale: float, rays: Rays) -> Belt:
     """The belt in one frame: the plane that most of it lies on.
 
     Seen by a pinhole camera the inverse depth of a plane is linear in the pixel, however the plane is

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import huggingface_hub
+import huggingface_hub.constants
 import huggingface_hub.errors
 import numpy as np
 import timm
@@ -206,29 +207,37 @@ def fetch(*, endpoint: str | None = None, cache: Path | None = None) -> Path:
     Raises:
         WeightsError: neither has the file; the message says what to give instead.
     """
-    # The cache first: a station that has the file needs no network to start, nor to find that out.
-    for local in (True, False):
-        try:
-            return Path(
-                huggingface_hub.hf_hub_download(
-                    HUB,
-                    HUB_FILE,
-                    cache_dir=cache,
-                    endpoint=endpoint,
-                    etag_timeout=HUB_PATIENCE_S,
-                    local_files_only=local,
-                )
+
+    def take(local: bool) -> Path:
+        return Path(
+            huggingface_hub.hf_hub_download(
+                HUB,
+                HUB_FILE,
+                cache_dir=cache,
+                endpoint=endpoint,
+                etag_timeout=HUB_PATIENCE_S,
+                local_files_only=local,
             )
-        except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-            last = error
-        except Exception as error:
-            # The hub's client raises its transport's errors as they are, and has changed transports before.
-            last = error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}")
-    first = str(last).strip().split("\n", 1)[0][:160]
-    raise WeightsError(
-        f"no weights of {ARCHITECTURE}: {HUB_FILE} of {HUB} is not in the hub's cache and the hub cannot be "
-        f"reached ({first}); fetch dino_vitbase8_pretrain.pth or that file elsewhere and give its path"
-    ) from last
+        )
+
+    # The cache first: a station that has the file needs no network to start, nor to find that out.
+    try:
+        return take(True)
+    except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError):
+        pass
+    # The client's transport has changed before, and its errors come through as they are: any is a refusal.
+    try:
+        # One question of our own, since the client would ask for half a minute before it gives up.
+        url = endpoint or huggingface_hub.constants.ENDPOINT
+        huggingface_hub.get_session().head(url, timeout=HUB_PATIENCE_S)
+        return take(False)
+    except Exception as error:
+        first = f"{type(error).__name__}: {error}".strip().split("\n", 1)[0][:160]
+        raise WeightsError(
+            f"no weights of {ARCHITECTURE}: {HUB_FILE} of {HUB} is not in the hub's cache, and the hub "
+            f"cannot be reached ({first}); fetch dino_vitbase8_pretrain.pth or that file elsewhere and give "
+            "its path"
+        ) from error
 
 
 def _build(config: DinoConfig) -> Any:

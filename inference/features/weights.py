@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,9 @@ def read(path: Path, sha256: str | None = None) -> Checkpoint:
         if path.suffix == ".safetensors":
             values: Any = safetensors.torch.load_file(path, device="cpu")
         else:
-            with torch.serialization.safe_globals(_PLAIN):
+            # Of its pickle's version torch warns; whether the content can be read safely it checks anyway.
+            with torch.serialization.safe_globals(_PLAIN), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
                 values = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,

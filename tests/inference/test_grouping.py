@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from inference.errors import DepthUnusable, EncoderError
 from inference.features import grouping
+from inference.features.grouping import Groups
 
 SIDE = 16
+KINDS = ("published", "lattice")
 
 
 def surface(seed: int, holes: float = 0.2, side: int = SIDE) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,6 +25,13 @@ def surface(seed: int, holes: float = 0.2, side: int = SIDE) -> tuple[torch.Tens
     valid[side // 2, side // 2] = True
     cloud[~valid] = np.nan
     return torch.from_numpy(cloud)[None], torch.from_numpy(valid)[None]
+
+
+def make(kind: str, cloud: torch.Tensor, valid: torch.Tensor) -> Groups:
+    """Ten published groups, or one for each of 4 x 4 cells; five points each."""
+    if kind == "published":
+        return grouping.published(cloud, valid, groups=10, size=5)
+    return grouping.lattice(cloud, valid, cells=4, size=5, reach=2)
 
 
 def squared(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -125,11 +134,8 @@ def test_groups_do_not_depend_on_where_the_cloud_is(shift: tuple[int, int, int],
     cloud = torch.from_numpy(generator.integers(0, 1024, (1, SIDE, SIDE, 3)).astype(np.float32) / 1024)
     valid = torch.from_numpy(generator.random((1, SIDE, SIDE)) > 0.3)
     moved = cloud + torch.tensor(shift) / 4
-    for make in (
-        lambda c: grouping.published(c, valid, groups=10, size=5),
-        lambda c: grouping.lattice(c, valid, cells=4, size=5, reach=2),
-    ):
-        here, there = make(cloud), make(moved)
+    for kind in KINDS:
+        here, there = make(kind, cloud, valid), make(kind, moved, valid)
         assert torch.equal(here.pixels, there.pixels)
         assert torch.equal(here.points.sort(2).values, there.points.sort(2).values)
 
@@ -162,13 +168,10 @@ def test_few_points_are_repeated_in_turn(points: int) -> None:
 
 def test_a_frame_is_grouped_alike_alone_and_in_a_batch() -> None:
     clouds, masks = zip(*(surface(seed) for seed in (11, 12, 13)), strict=True)
-    for make in (
-        lambda c, v: grouping.published(c, v, groups=10, size=5),
-        lambda c, v: grouping.lattice(c, v, cells=4, size=5, reach=2),
-    ):
-        together = make(torch.cat(clouds), torch.cat(masks))
+    for kind in KINDS:
+        together = make(kind, torch.cat(clouds), torch.cat(masks))
         for frame, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
-            alone = make(cloud, mask)
+            alone = make(kind, cloud, mask)
             assert torch.equal(alone.points[0], together.points[frame])
             assert torch.equal(alone.centres[0], together.centres[frame])
 
