@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import BundleError, NoReading, WrongSize
-from inference.features import geometry, lite
+from inference.features import lite
+from inference.foreground import Found
 from inference.roi import Roi
 from inference.sample import Sample
 from inference.tiles import TileLayout
@@ -22,6 +23,9 @@ VERSION = "prepare/1"
 MODEL_SIDE = 256
 """Side of a tile's map and of the depth grid that the dent detector sees."""
 
+SHAPE_SIDE = 224
+"""Side of the depth grid that point networks see."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -31,9 +35,10 @@ class Tile:
         index: place in the layout.
         rgb: (224, 224, 3) uint8, area mean; None where the mode has no colour.
         depth, valid: (256, 256) float32 counts and bool, nearest; None where the mode has no depth.
-        shape_depth, shape_valid: the same at (224, 224), for the geometry features.
+        shape_depth, shape_valid: the same at (224, 224), for networks of points.
         box: the tile's place in the frame, in relative coordinates.
         depth_scale: metres per count, None where nobody knows it.
+        foreground: (256, 256) bool, where the part is; None where all of the tile is.
     """
 
     index: int
@@ -44,6 +49,7 @@ class Tile:
     shape_valid: NDArray[np.bool_] | None = None
     box: Roi = field(default_factory=Roi)
     depth_scale: float | None = None
+    foreground: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +147,11 @@ class Preparation:
         tiles = (depth[box.pixels(*depth.shape)] for box in self.layout.boxes())
         return min(float(np.count_nonzero(tile)) / tile.size for tile in tiles)
 
-    def tiles(self, sample: Sample, mode: Mode) -> list[Tile]:
-        """The tiles of the region, row by row, with the sensors that ``mode`` names."""
+    def tiles(self, sample: Sample, mode: Mode, found: Found | None = None) -> list[Tile]:
+        """The tiles of the region, row by row, with the sensors that ``mode`` names.
+
+        ``found`` is the frame's foreground; None where all of it is.
+        """
         out = []
         for index, box in enumerate(self.layout.boxes()):
             rgb = depth = valid = shape_depth = shape_valid = None
@@ -153,8 +162,20 @@ class Preparation:
                 assert sample.depth is not None
                 crop = sample.depth[box.pixels(*sample.depth.shape)]
                 depth, valid = _nearest(crop, MODEL_SIDE)
-                shape_depth, shape_valid = _nearest(crop, geometry.INPUT)
-            out.append(Tile(index, rgb, depth, valid, shape_depth, shape_valid, box, sample.depth_scale))
+                shape_depth, shape_valid = _nearest(crop, SHAPE_SIDE)
+            out.append(
+                Tile(
+                    index,
+                    rgb,
+                    depth,
+                    valid,
+                    shape_depth,
+                    shape_valid,
+                    box,
+                    sample.depth_scale,
+                    None if found is None else found.tile(box, MODEL_SIDE),
+                )
+            )
         return out
 
     def to_map(self) -> dict[str, object]:

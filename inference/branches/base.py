@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.features.heights import Heights
+
 
 class Needs(StrEnum):
     """A sensor whose readings a branch needs."""
@@ -37,9 +39,11 @@ class Evidence:
         group: lot or recording of the frame while teaching, "" while inspecting.
         depth: (S, S) float32 counts on the model grid, 0 where ``valid`` is False; None without depth.
         valid: (S, S) bool, True where the depth sensor read something inside the inspected region.
+        heights: settled heights of the depth image; None without depth or where a profile makes none.
         rgb_tokens: (g, g, C) float32 standardised colour tokens, g = 28.
         shape_tokens: (g, g, C) float32 standardised geometry tokens, g = 28.
-        fine_tokens: (g, g, C) float32 standardised geometry tokens, g = 56.
+        fine_tokens: (g, g, C) float32 standardised geometry tokens on a finer grid, g = 64.
+        foreground: (S, S) bool, where the part is; None where all of the tile is.
         token_valid: (g, g) bool, cells whose shape tokens rest on readings; None where all do.
     """
 
@@ -47,9 +51,11 @@ class Evidence:
     group: str = ""
     depth: NDArray[np.float32] | None = None
     valid: NDArray[np.bool_] | None = None
+    heights: Heights | None = None
     rgb_tokens: torch.Tensor | None = None
     shape_tokens: torch.Tensor | None = None
     fine_tokens: torch.Tensor | None = None
+    foreground: NDArray[np.bool_] | None = None
     token_valid: torch.Tensor | None = None
 
     @property

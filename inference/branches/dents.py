@@ -6,9 +6,8 @@ there; each of the three is divided out, and what remains is compared with the s
 normal frame. The score is the excess of the strongest place, so that one small dent counts as much as it
 would alone.
 
-A part's own edges are the largest contrast there is. So, where held-out normals say that they share a shape
-(``Normals.lies_still``), every frame is registered to the median relief of the normals, which is subtracted,
-and the noise is known place by place. A moving web shares no shape and is measured as it is.
+Heights come settled, and less the shape that parts share where they share one (features/heights.py); there
+the noise is known place by place as well.
 """
 
 from __future__ import annotations
@@ -24,27 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 from inference.branches.base import Evidence, FitSettings, Needs, Reduce
-from inference.branches.dents_normals import (
-    BINS,
-    CLIP,
-    LEAST_NOISE,
-    Bare,
-    Normals,
-    highest,
-    levels_by_coverage,
-    levels_by_place,
-    relief_of,
-    spikes,
-)
+from inference.branches.dents_normals import BINS, levels_by_coverage, levels_by_place
 from inference.contrast import SCALES, SIDES, Response, responses
-from inference.errors import BundleError, DepthUnusable, NotFinite
-from inference.plane import fill_holes
-from inference.register import Pose, Reference
-from inference.relief import GRID, settle
+from inference.errors import BundleError, DepthUnusable, NotFinite, TeachError
+from inference.register import Pose
+from inference.relief import GRID
 
 Image = NDArray[np.float32]
 
-_SPIKE = 4.0  # robust deviations of the normals' own spikes
 _BOXES = (25, 39, 31, 49, 79)  # neighbourhood of the local contrast, about ten sigma of the wider Gaussian
 _TOP = (8, 8, 2, 2, 2)  # pixels whose mean is a frame's strongest place: one pixel alone is noisier
 _LOCAL_CAP = 2.5  # a dent must not raise the restlessness that it is judged by
@@ -77,63 +63,37 @@ class Dents:
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.DEPTH})
     reduce: ClassVar[Reduce] = Reduce.MAX
 
-    def __init__(self, *, unit: float, limit: float, spike: float, shape: Image | None, noise: Noise) -> None:
-        """From fitted state; see :meth:`fit`.
-
-        Args:
-            unit: counts per unit of height: the median spread of the normals.
-            limit: heights are clipped to +- this, units.
-            spike: how far a cell may leave its neighbours' median, units.
-            shape: (tiles, 128, 128) median relief of the normals in counts, where parts have a shape.
-            noise: see :class:`Noise`.
-        """
-        self.unit, self.limit, self.spike = unit, limit, spike
-        self.shape = shape
+    def __init__(self, noise: Noise) -> None:
+        """From fitted state; see :meth:`fit`."""
         self.noise = noise
-        self._references = [] if shape is None else [Reference(one) for one in shape]
         self._tables = [_fine_table(row) for row in noise.levels]
 
     @classmethod
     def fit(cls, evidence: Sequence[Evidence], settings: FitSettings) -> Self:
-        """Fit on the tiles of normal frames that can be used; whether parts share a shape is found out.
+        """Fit on the tiles of normal frames that have heights.
 
         Raises:
-            TeachError: fewer than three tiles have enough depth.
+            TeachError: fewer than three do.
         """
-        return cls.fit_choosing(evidence, mean_height=None)
-
-    @classmethod
-    def fit_choosing(cls, evidence: Sequence[Evidence], *, mean_height: bool | None) -> Self:
-        """:meth:`fit`, with or without subtracting the normals' median relief; None finds out.
-
-        Raises:
-            TeachError: fewer than three tiles have enough depth.
-        """
-        normals = Normals.of(evidence)
-        bare: Bare | None = None
-        if mean_height is not False:
-            bare = normals.bare()
-            if not mean_height and not normals.lies_still(bare):
-                bare = None
-        heights = normals.plain() if bare is None else bare.heights
-        # Normals that rise far above the plane must not be cut flat: what is cut cannot show a dent.
-        limit = float(np.float32(max(CLIP, 1.5 * highest(heights))))
-        spike = float(np.float32(max(_SPIKE * spikes(heights, limit), LEAST_NOISE)))
-        found = [responses(*settle(height, read, limit=limit, spike=spike)) for height, read in heights]
-        places = () if bare is None else levels_by_place(found, normals.tiles, bare.poses)
+        tiles = [one.tile for one in evidence if one.heights is not None]
+        heights = [one.heights for one in evidence if one.heights is not None]
+        if len(heights) < 3:
+            raise TeachError(
+                f"dents: {len(heights)} of {len(evidence)} normal tiles have enough depth: 3 are needed"
+            )
+        found = [responses(one.bare, one.solid) for one in heights]
+        poses = [one.pose for one in heights if one.pose is not None]
         draft = Noise(
             levels=levels_by_coverage(found),
-            places=places,
+            places=levels_by_place(found, tiles, poses) if poses else (),
             centre=np.zeros(SCALES, np.float32),
             spread=np.ones(SCALES, np.float32),
         )
-        unit, shape = (normals.unit, None) if bare is None else (bare.unit, bare.shape)
-        branch = cls(unit=unit, limit=limit, spike=spike, shape=shape, noise=draft)
-        poses = (None,) * len(found) if bare is None else bare.poses
+        branch = cls(draft)
         strongest = np.array(
             [
-                [_strongest(branch._ratio(k, one, tile, pose), _TOP[k]) for k, one in enumerate(frame)]
-                for frame, tile, pose in zip(found, normals.tiles, poses, strict=True)
+                [_strongest(branch._ratio(k, one, tile, seen.pose), _TOP[k]) for k, one in enumerate(frame)]
+                for frame, tile, seen in zip(found, tiles, heights, strict=True)
             ]
         )
         own = strongest.std(axis=0, ddof=1)
@@ -148,20 +108,19 @@ class Dents:
         At least -8 everywhere, also where nothing was read.
 
         Raises:
-            DepthUnusable: no depth, or too little of it.
-            NotFinite: a reading marked valid, or the result, is not a number.
+            DepthUnusable: no heights, or a tile that was not taught.
+            NotFinite: the result is not a number.
         """
-        seen = relief_of(evidence)
-        pose, height = None, seen.height
-        if self.shape is not None:
-            self._check_tile(evidence.tile)
-            pose = self._references[evidence.tile].align(fill_holes(height, seen.read))
-            height = pose.less(height, self.shape[evidence.tile])
-        height = height / np.float32(self.unit)
-        settled, solid = settle(height, seen.read, limit=self.limit, spike=self.spike)
+        seen = evidence.heights
+        if seen is None:
+            raise DepthUnusable("dents: the tile has no depth image that can be used")
+        if seen.pose is not None and evidence.tile >= len(self.noise.places):
+            raise DepthUnusable(
+                f"dents: tile {evidence.tile} was not taught: the bundle holds {len(self.noise.places)} tiles"
+            )
         best = np.full((GRID, GRID), _LOWEST, np.float32)
-        for k, response in enumerate(responses(settled, solid)):
-            ratio = np.maximum(self._ratio(k, response, evidence.tile, pose), np.float32(_LEAST_RATIO))
+        for k, response in enumerate(responses(seen.bare, seen.solid)):
+            ratio = np.maximum(self._ratio(k, response, evidence.tile, seen.pose), np.float32(_LEAST_RATIO))
             strength = np.asarray(cv2.log(ratio), dtype=np.float32)
             strength -= self.noise.centre[k]
             strength /= self.noise.spread[k]
@@ -175,14 +134,8 @@ class Dents:
 
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """The whole state, float32."""
-        state = {
-            "scalars": np.array([self.unit, self.limit, self.spike], np.float32),
-            "levels": self.noise.levels,
-            "centre": self.noise.centre,
-            "spread": self.noise.spread,
-        }
-        if self.shape is not None:
-            state["shape"] = self.shape
+        state = {"levels": self.noise.levels, "centre": self.noise.centre, "spread": self.noise.spread}
+        if self.noise.places:
             for k in range(SCALES):
                 state[f"places{k}"] = np.stack([tile[k] for tile in self.noise.places])
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}
@@ -194,16 +147,13 @@ class Dents:
         Raises:
             BundleError: a tensor is missing, misshapen or not finite.
         """
-        still = "shape" in tensors
-        tiles = int(tensors["shape"].shape[0]) if still and tensors["shape"].ndim == 3 else 0
+        tiles = int(tensors["places0"].shape[0]) if "places0" in tensors else 0
         expected: dict[str, tuple[int, ...]] = {
-            "scalars": (3,),
             "levels": (SCALES, BINS),
             "centre": (SCALES,),
             "spread": (SCALES,),
         }
-        if still:
-            expected["shape"] = (tiles, GRID, GRID)
+        if tiles:
             expected |= {f"places{k}": (tiles, SIDES[k], SIDES[k]) for k in range(SCALES)}
         state: dict[str, Image] = {}
         for name, shape in expected.items():
@@ -215,12 +165,12 @@ class Dents:
             if value.shape != shape or not np.isfinite(value).all():
                 raise BundleError(f"dents: tensor {name!r} is {value.shape}, expected finite {shape}")
             state[name] = value
-        unit, limit, spike = (float(value) for value in state["scalars"])
-        if min(unit, limit, spike) <= 0 or state["levels"].min() <= 0 or state["spread"].min() <= 0:
+        if state["levels"].min() <= 0 or state["spread"].min() <= 0:
             raise BundleError("dents: a scale of the bundle is not positive: teach the product again")
         places = tuple(tuple(state[f"places{k}"][tile] for k in range(SCALES)) for tile in range(tiles))
-        noise = Noise(levels=state["levels"], places=places, centre=state["centre"], spread=state["spread"])
-        return cls(unit=unit, limit=limit, spike=spike, shape=state.get("shape"), noise=noise)
+        return cls(
+            Noise(levels=state["levels"], places=places, centre=state["centre"], spread=state["spread"])
+        )
 
     def _ratio(self, k: int, response: Response, tile: int, pose: Pose | None) -> Image:
         """|difference| in units of its normal noise there, less the more restless its neighbourhood."""
@@ -234,11 +184,6 @@ class Dents:
         local = _local_mean(capped, response.known, _BOXES[k])
         ratio /= np.sqrt(np.float32(0.3) + np.float32(0.875) * local)
         return np.asarray(ratio, dtype=np.float32)
-
-    def _check_tile(self, tile: int) -> None:
-        if not 0 <= tile < len(self._references):
-            last = len(self._references) - 1
-            raise DepthUnusable(f"dents: tile {tile} was not taught: the bundle holds tiles 0 to {last}")
 
 
 def _fine_table(levels: Image) -> Image:

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import ClassVar, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from inference.branches import with_sensors
 from inference.branches.base import Branch, Evidence
@@ -16,24 +14,21 @@ from inference.branches.dents import Dents
 from inference.branches.gaussian import ShapeGaussian
 from inference.branches.mapping import ColourFromShape, ShapeFromColour
 from inference.branches.nearest import Nearest
-from inference.errors import DepthUnusable, TeachError
+from inference.errors import DepthUnusable
 from inference.features import colour as colours
-from inference.features import geometry, lite
+from inference.features import lite, relief_tokens
 from inference.features.base import add, sub
 from inference.features.colour import ColourStandard
-from inference.features.geometry import GeometryStandard, Standard
 from inference.features.lite import LiteExtractor
-from inference.plane import fit_plane
+from inference.features.relief_tokens import ShapeStandard
+from inference.features.shared_shape import Reading
 from inference.prepare import Tile
 from inference.profiles.base import Frame, Progress, Raw
+from inference.relief import GRID
 from schemas.verdict import Mode
 
-Image = NDArray[np.float32]
-
-VERSION = "compact/1"
+VERSION = "compact/2"
 """Changes whenever the same tile would give other tokens."""
-
-_EDGE_STEP = 61  # one pixel in 61: prime, so that no row or column pattern of the sensor is favoured
 
 
 class CompactFeatures:
@@ -42,7 +37,7 @@ class CompactFeatures:
     def __init__(
         self,
         colour: ColourStandard | None,
-        shape: GeometryStandard | None,
+        shape: ShapeStandard | None,
         extractor: LiteExtractor,
         device: torch.device,
     ) -> None:
@@ -65,9 +60,11 @@ class CompactFeatures:
                 rgb_tokens = self._colour.apply(raw)
         middle = perf_counter()
         depth, valid = tile.depth, tile.valid
-        if self._shape is not None and tile.shape_depth is not None and tile.shape_valid is not None:
+        heights = None
+        if self._shape is not None and depth is not None and valid is not None:
             try:
-                fine, coarse = self._shape.tokens(tile.shape_depth, tile.shape_valid)
+                heights = self._shape.heights.see(depth, valid, tile=tile.index, group=group)
+                fine, coarse = self._shape.tokens(heights)
                 fine, coarse = fine.to(self._device), coarse.to(self._device)
             except DepthUnusable:
                 depth = valid = None
@@ -79,9 +76,11 @@ class CompactFeatures:
             group=group,
             depth=depth,
             valid=valid,
+            heights=heights,
             rgb_tokens=rgb_tokens,
             shape_tokens=coarse,
             fine_tokens=fine,
+            foreground=tile.foreground,
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -123,8 +122,8 @@ class CompactProfile:
             "version": VERSION,
             "colour": f"efficientnet-lite0@{lite.INPUT}, strides 8, 16, Lab contrast, grid {lite.GRID}",
             "colour_weights_sha256": lite.weights_digest(),
-            "geometry": f"{geometry.CHANNELS} channels@{geometry.INPUT}",
-            "geometry_grids": [geometry.FINE, geometry.COARSE],
+            "geometry": f"{relief_tokens.CHANNELS} channels of heights@{GRID}",
+            "geometry_grids": [relief_tokens.FINE, relief_tokens.COARSE],
         }
 
     def branches(self, mode: Mode) -> tuple[type[Branch], ...]:
@@ -142,8 +141,14 @@ class CompactProfile:
         if raw:
             colour = ColourStandard.fit(raw)
             report("colour standard", 1, 1)
-        if any(tile.shape_depth is not None for frame in frames for tile in frame.tiles):
-            shape = _fit_shape(frames, report)
+        readings = [
+            Reading(tile.depth, tile.valid, tile.index, frame.group)
+            for frame in frames
+            for tile in frame.tiles
+            if tile.depth is not None and tile.valid is not None
+        ]
+        if readings:
+            shape = ShapeStandard.fit(readings, report)
         return CompactFeatures(colour, shape, self._lite, self._device)
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> CompactFeatures:
@@ -151,40 +156,7 @@ class CompactProfile:
         colour, shape = sub(tensors, "colour."), sub(tensors, "shape.")
         return CompactFeatures(
             ColourStandard.restore(colour, self._device) if colour else None,
-            GeometryStandard.restore(shape) if shape else None,
+            ShapeStandard.restore(shape) if shape else None,
             self._lite,
             self._device,
         )
-
-
-def _fit_shape(frames: Sequence[Frame], report: Progress) -> GeometryStandard:
-    """Unit of height, then histogram edges, then the standards of both grids: each needs the one before."""
-    usable: list[tuple[Image, NDArray[np.bool_]]] = []
-    spreads: list[float] = []
-    for frame in frames:
-        for tile in frame.tiles:
-            assert tile.shape_depth is not None
-            assert tile.shape_valid is not None
-            try:
-                spreads.append(fit_plane(tile.shape_depth, tile.shape_valid).mad)
-            except DepthUnusable:
-                continue
-            usable.append((tile.shape_depth, tile.shape_valid))
-    if not usable:
-        raise TeachError("no teaching frame has enough depth readings for a plane: check the depth sensor")
-    # A surface without any noise in the counts still has a quantisation of one.
-    unit = max(float(np.median(spreads)), 1.0)
-    points = []
-    for index, (depth, valid) in enumerate(usable):
-        _, binned = geometry.quantities(*geometry.heights(depth, valid, unit))
-        points.append(np.stack([one.ravel()[::_EDGE_STEP] for one in binned]))
-        report("histogram edges", index + 1, len(usable))
-    edges = np.quantile(np.concatenate(points, axis=1), geometry.EDGES, axis=1).T.astype(np.float32)
-    edges = np.ascontiguousarray(edges)
-    fine, coarse = [], []
-    for index, (depth, valid) in enumerate(usable):
-        one, other = geometry.raw_tokens(*geometry.heights(depth, valid, unit), edges)
-        fine.append(one)
-        coarse.append(other)
-        report("geometry standard", index + 1, len(usable))
-    return GeometryStandard(unit, edges, Standard.fit(fine), Standard.fit(coarse))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from inference.branches.base import Branch, Evidence, FitSettings, Needs
 from inference.branches.dents import Dents
-from inference.branches.dents_normals import Normals, levels_by_coverage
+from inference.branches.dents_normals import levels_by_coverage
 from inference.contrast import SIDES, SIGMAS, responses
 from inference.datasets.defects import Defect
 from inference.datasets.synthetic import SyntheticPart
 from inference.errors import BundleError, DepthUnusable, InferenceError, NotFinite, TeachError
+from inference.features.heights import HeightStandard
+from inference.features.shared_shape import Normals, Reading
 from inference.register import Pose, Reference
 from inference.relief import GRID, relief, settle
 
@@ -53,15 +55,56 @@ def dented(one: Evidence, deep: float, *, at: tuple[int, int] = (110, 70), radiu
     return evidence(one.depth - deep * 0.5 * (1 + np.cos(np.pi * away)), one.valid, one.group)
 
 
-@cache
-def on_web() -> Dents:
-    return Dents.fit([web(seed) for seed in range(32)], FitSettings())
+@dataclass(frozen=True)
+class Detector:
+    """Depth to a map of dents: the standard of heights and the branch behind it."""
+
+    standard: HeightStandard
+    branch: Dents
+
+    @classmethod
+    def fit(cls, frames: Sequence[Evidence], *, shared: bool | None = None) -> Detector:
+        standard = HeightStandard.fit(readings(frames), shared=shared)
+        return cls(standard, Dents.fit([seen(standard, one) for one in frames], FitSettings()))
+
+    def score(self, frame: Evidence) -> Image:
+        assert frame.depth is not None
+        assert frame.valid is not None
+        heights = self.standard.see(frame.depth, frame.valid, tile=frame.tile)
+        return self.branch.score(replace(frame, heights=heights))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {**self.branch.tensors(), **self.standard.tensors()}
+
+
+def readings(frames: Sequence[Evidence]) -> list[Reading]:
+    return [
+        Reading(one.depth, one.valid, one.tile, one.group)
+        for one in frames
+        if one.depth is not None and one.valid is not None
+    ]
+
+
+def seen(standard: HeightStandard, frame: Evidence) -> Evidence:
+    """As teaching sees it: none of its lot in the shape that is taken off."""
+    assert frame.depth is not None
+    assert frame.valid is not None
+    try:
+        heights = standard.see(frame.depth, frame.valid, tile=frame.tile, group=frame.group)
+    except DepthUnusable:
+        return frame
+    return replace(frame, heights=heights)
 
 
 @cache
-def on_parts() -> tuple[Dents, SyntheticPart]:
+def on_web() -> Detector:
+    return Detector.fit([web(seed) for seed in range(32)])
+
+
+@cache
+def on_parts() -> tuple[Detector, SyntheticPart]:
     line = SyntheticPart(0, 128)
-    return Dents.fit([part(line, seed) for seed in range(24)], FitSettings()), line
+    return Detector.fit([part(line, seed) for seed in range(24)]), line
 
 
 def part(line: SyntheticPart, seed: int, defect: Defect | None = None) -> Evidence:
@@ -71,7 +114,7 @@ def part(line: SyntheticPart, seed: int, defect: Defect | None = None) -> Eviden
 
 
 def test_it_is_a_branch_that_needs_depth_alone() -> None:
-    branch: Branch = on_web()
+    branch: Branch = on_web().branch
     assert branch.needs == {Needs.DEPTH}
 
 
@@ -135,21 +178,24 @@ def test_tilt_and_distance_of_the_surface_do_not_matter() -> None:
 
 
 def test_the_same_normals_give_the_same_state() -> None:
-    again = Dents.fit([web(seed) for seed in range(32)], FitSettings(seed=5)).tensors()
+    again = Detector.fit([web(seed) for seed in range(32)]).tensors()
     for name, value in on_web().tensors().items():
         assert torch.equal(value, again[name])
 
 
 @pytest.mark.parametrize("kind", ["web", "parts"])
 def test_the_state_survives_its_tensors_bit_for_bit(kind: str) -> None:
-    branch = on_web() if kind == "web" else on_parts()[0]
+    detector = on_web() if kind == "web" else on_parts()[0]
     frame = web(600) if kind == "web" else part(on_parts()[1], 600)
-    again = Dents.restore(branch.tensors(), torch.device("cpu"))
-    assert np.array_equal(again.score(frame), branch.score(frame))
+    again = Detector(
+        HeightStandard.restore(detector.standard.tensors()),
+        Dents.restore(detector.branch.tensors(), torch.device("cpu")),
+    )
+    assert np.array_equal(again.score(frame), detector.score(frame))
 
 
 def test_damaged_state_is_refused() -> None:
-    state = dict(on_web().tensors())
+    state = dict(on_parts()[0].branch.tensors())
     with pytest.raises(BundleError, match="levels"):
         Dents.restore({name: value for name, value in state.items() if name != "levels"}, torch.device("cpu"))
     with pytest.raises(BundleError, match="centre"):
@@ -157,15 +203,15 @@ def test_damaged_state_is_refused() -> None:
     with pytest.raises(BundleError, match="spread"):
         Dents.restore(state | {"spread": torch.full((5,), float("nan"))}, torch.device("cpu"))
     with pytest.raises(BundleError, match="positive"):
-        Dents.restore(state | {"scalars": torch.zeros(3)}, torch.device("cpu"))
-    with pytest.raises(BundleError, match="places0"):
-        Dents.restore(state | {"shape": torch.zeros(1, GRID, GRID)}, torch.device("cpu"))
+        Dents.restore(state | {"spread": torch.zeros(5)}, torch.device("cpu"))
+    with pytest.raises(BundleError, match="places3"):
+        Dents.restore(state | {"places3": torch.zeros(1, GRID, GRID)}, torch.device("cpu"))
 
 
 def test_a_frame_without_usable_depth_is_refused() -> None:
     blank = np.zeros((SIZE, SIZE), np.bool_)
     with pytest.raises(DepthUnusable):
-        on_web().score(Evidence())
+        on_web().branch.score(Evidence())
     with pytest.raises(DepthUnusable, match="valid readings"):
         on_web().score(evidence(np.zeros((SIZE, SIZE)), blank))
     scattered = blank.copy()
@@ -198,31 +244,31 @@ def test_tiny_frames_are_scored_or_refused_but_never_nan(shape: tuple[int, int])
 def test_a_perfectly_flat_surface_is_finite_and_shows_a_dent() -> None:
     everywhere = np.ones((SIZE, SIZE), np.bool_)
     flat = [evidence(np.full((SIZE, SIZE), 500.0), everywhere, f"lot{i}") for i in range(6)]
-    branch = Dents.fit(flat, FitSettings())
+    branch = Detector.fit(flat)
     assert float(branch.score(dented(flat[0], 20)).max()) > float(branch.score(flat[0]).max()) + 3
 
 
 def test_too_few_normals_with_depth_cannot_teach() -> None:
     useless = evidence(np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE), np.bool_))
     with pytest.raises(TeachError, match="2 of 5"):
-        Dents.fit([web(0), web(1), useless, useless, useless], FitSettings())
+        Detector.fit([web(0), web(1), useless, useless, useless])
 
 
 def test_normals_without_depth_are_left_out() -> None:
     useless = evidence(np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE), np.bool_))
     frames = [web(seed) for seed in range(6)]
-    with_gap = Dents.fit([*frames[:3], useless, *frames[3:]], FitSettings())
-    for name, value in Dents.fit(frames, FitSettings()).tensors().items():
+    with_gap = Detector.fit([*frames[:3], useless, *frames[3:]])
+    for name, value in Detector.fit(frames).tensors().items():
         assert torch.equal(value, with_gap.tensors()[name])
 
 
 def test_a_moving_web_has_no_shape_to_subtract() -> None:
-    assert on_web().shape is None
+    assert on_web().standard.shape is None
 
 
 def test_parts_have_one_and_a_faint_dent_shows_in_spite_of_their_edges() -> None:
     branch, line = on_parts()
-    assert branch.shape is not None
+    assert branch.standard.shape is not None
     normal = [float(branch.score(part(line, seed)).max()) for seed in range(1000, 1012)]
     dent = Defect(kind="shape", size=14, contrast=1.0, seed=3)
     found = [float(branch.score(part(line, seed, dent)).max()) for seed in range(1000, 1012)]
@@ -231,13 +277,14 @@ def test_parts_have_one_and_a_faint_dent_shows_in_spite_of_their_edges() -> None
 
 def test_the_shape_can_be_asked_for_or_refused() -> None:
     frames = [web(seed) for seed in range(8)]
-    assert Dents.fit_choosing(frames, mean_height=True).shape is not None
+    assert HeightStandard.fit(readings(frames), shared=True).shape is not None
     line = on_parts()[1]
-    assert Dents.fit_choosing([part(line, seed) for seed in range(12)], mean_height=False).shape is None
+    parts = readings([part(line, seed) for seed in range(12)])
+    assert HeightStandard.fit(parts, shared=False).shape is None
 
 
 def test_one_lot_cannot_tell_whether_parts_have_a_shape_by_chance() -> None:
-    few = Normals.of([part(on_parts()[1], seed) for seed in range(4)])
+    few = Normals.of(readings([part(on_parts()[1], seed) for seed in range(4)]))
     assert not few.lies_still(few.bare())
 
 
@@ -249,7 +296,7 @@ def test_normals_with_a_small_patch_of_readings_still_teach_and_score_finite() -
         patch = np.zeros((SIZE, SIZE), np.bool_)
         patch[60:72, 60:72] = True
         frames.append(evidence(one.depth.astype(np.float64), patch, one.group))
-    branch = Dents.fit(frames, FitSettings())
+    branch = Detector.fit(frames)
     assert np.isfinite(branch.score(frames[0])).all()
     assert np.isfinite(branch.score(web(9))).all()
 
@@ -273,9 +320,9 @@ def test_tiles_keep_their_own_shape() -> None:
         for one in frames
         if one.depth is not None and one.valid is not None
     ]
-    branch = Dents.fit([*frames, *turned], FitSettings())
-    assert branch.shape is not None
-    assert branch.shape.shape == (2, GRID, GRID)
+    branch = Detector.fit([*frames, *turned])
+    assert branch.standard.shape is not None
+    assert branch.standard.shape.shape == (2, GRID, GRID)
     right = float(branch.score(turned[0]).max())
     wrong = float(branch.score(replace(turned[0], tile=0)).max())
     assert right < wrong
@@ -368,15 +415,15 @@ def test_wide_dents_in_a_real_road_are_found_at_one_false_reject_in_a_hundred() 
     normal, dents = [], []
     for fold in range(5):
         held = set(groups[fold * len(groups) // 5 : (fold + 1) * len(groups) // 5])
-        branch = Dents.fit([one for one in frames if one.group not in held], FitSettings())
-        assert branch.shape is None
+        branch = Detector.fit([one for one in frames if one.group not in held])
+        assert branch.standard.shape is None
         rows, columns = np.mgrid[:256, :256]
         for one in frames:
             if one.group in held:
                 assert one.depth is not None
                 assert one.valid is not None
                 away = np.minimum(np.hypot(rows - 120, columns - 140) / 24, 1)
-                deep = 16 * branch.unit * 0.5 * (1 + np.cos(np.pi * away))
+                deep = 16 * branch.standard.bare.unit * 0.5 * (1 + np.cos(np.pi * away))
                 normal.append(float(branch.score(one).max()))
                 dents.append(float(branch.score(evidence(one.depth - deep, one.valid)).max()))
     assert np.mean(np.array(dents) <= np.quantile(normal, 0.985)) <= 0.05
