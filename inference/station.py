@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -106,10 +107,7 @@ class Station:
         Raises:
             RoiError: the depth image has no pixels.
         """
-        rows, columns = (
-            span.start + ((np.arange(side) + 0.5) * (span.stop - span.start) / side).astype(np.intp)
-            for span in box.pixels(*self.depth_size)
-        )
+        rows, columns = (_nearest(span, side) for span in box.pixels(*self.depth_size))
         found = self.directions(rows, columns)
         return None if found is None else Rays(found)
 
@@ -270,6 +268,14 @@ class Station:
             return cls.from_map(values, ray_map)
         except StationError as error:
             raise StationError(f"{path}: {error}") from None
+
+
+def _nearest(span: slice, side: int) -> NDArray[np.intp]:
+    # By the function that samples the depth of a tile: it rounds a middle between two pixels its own way.
+    line = np.arange(span.start, span.stop, dtype=np.float32)[None]
+    if line.size != side:
+        line = np.asarray(cv2.resize(line, (side, 1), interpolation=cv2.INTER_NEAREST_EXACT), np.float32)
+    return np.asarray(line[0], np.intp)
 
 
 def _rays_file(path: Path) -> Path:

@@ -32,7 +32,7 @@ def recognise(path: Path | str) -> tuple[str, list[str]]:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder")
+        raise DatasetError(f"{folder}: no such folder; give the one with train/ in it, or with categories")
     if realiad_d3.json_folder(folder) is not None:
         return "realiad_d3", realiad_d3.category_names(folder)
     kinds = _kinds(folder)

@@ -1,0 +1,128 @@
+"""Every frame that a folder holds, whatever is wrong with it: what is inspected, not what is learned from.
+
+A reader that teaches stops at the first file that is wrong, since nothing good comes of the rest. A folder
+that is inspected holds parts, and each of them gets an answer: a name with one image is a frame whose other
+sensor is absent, and a file that cannot be read fails when its frame is loaded, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from inference.datasets.base import Item
+from inference.datasets.files import COLOUR_SUFFIXES, images, subfolders
+from inference.datasets.open import open_dataset, recognise
+from inference.datasets.pairs import find_pairs, load_pair
+from inference.datasets.surface import describe
+from inference.errors import DatasetError
+
+PLAIN = ("surface", "pairs")
+"""Layouts whose files are found here, one by one; the others have readers that know their index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The frames of a folder.
+
+    Attributes:
+        kind: the layout: one of ``inference.datasets.open.KINDS``, or "colour" for a folder of colour images.
+        items: in order of label and name; the label is "" where the layout has none.
+    """
+
+    kind: str
+    items: Sequence[Item]
+
+
+def find_frames(
+    folder: Path | str, *, split: str = "test", kind: str | None = None, category: str | None = None
+) -> Found:
+    """The frames of a folder that are to be inspected.
+
+    Looked for, in this order: the labels of a split (FOLDER/test/good/rgb/ and so on), pairs (rgb/ and
+    depth/, or NAME_rgb.png beside NAME_depth.png), labels in the folder itself (FOLDER/LABEL/rgb/), colour
+    images alone, and every layout of :func:`inference.datasets.open.open_dataset`.
+
+    Args:
+        folder: what is to be inspected.
+        split: of a layout that has splits.
+        kind: the layout, where it is not to be recognised.
+        category: which product of a whole data set.
+
+    Raises:
+        DatasetError: no such folder, nothing in it that could be a frame, or a layout with an index of its
+            own whose index is wrong.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; give the one with the images")
+    product = root / category if category is not None and (root / category).is_dir() else root
+    if kind is None or kind in PLAIN:
+        found = _plain(product, split) if kind is not None or not _indexed(product) else None
+        if found is not None:
+            return found
+    dataset = open_dataset(root, kind=kind, category=category)
+    read = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    if split not in read:
+        raise DatasetError(f"split {split!r}: use one of {', '.join(read)}")
+    return Found(str(getattr(dataset, "kind", kind or dataset.name)), read[split]())
+
+
+def _indexed(folder: Path) -> bool:
+    """Whether the folder is of a layout that only its own reader understands."""
+    try:
+        return recognise(folder)[0] not in PLAIN
+    except DatasetError:
+        return False
+
+
+def _plain(folder: Path, split: str) -> Found | None:
+    scale = _scale(folder)
+    labelled = _labels(folder / split, split, scale)
+    if labelled:
+        return Found("surface", labelled)
+    colour, depth = find_pairs(folder)
+    if colour or depth:
+        return Found("pairs", _items(colour, depth, split, "", scale))
+    labelled = _labels(folder, split, scale)
+    if labelled:
+        return Found("surface", labelled)
+    alone = images(folder, COLOUR_SUFFIXES)
+    return Found("colour", _items(alone, {}, split, "", scale)) if alone else None
+
+
+def _labels(folder: Path, split: str, scale: float | None) -> list[Item]:
+    items = []
+    for label in subfolders(folder):
+        root = folder / label
+        if (root / "rgb").is_dir() or (root / "depth").is_dir():
+            items += _items(*find_pairs(root), split, label, scale)
+    return items
+
+
+def _items(
+    colour: Mapping[str, Path], depth: Mapping[str, Path], split: str, label: str, scale: float | None
+) -> list[Item]:
+    return [
+        Item(
+            name=name,
+            group="",
+            split=split,
+            label=label,
+            load=partial(load_pair, colour.get(name), depth.get(name), scale),
+        )
+        for name in sorted(colour.keys() | depth.keys())
+    ]
+
+
+def _scale(folder: Path) -> float | None:
+    """Metres in a count, as dataset.json of the folder or of one above it says."""
+    for place in (folder, folder.parent):
+        scale = describe(place / "dataset.json").get("depth_scale")
+        if scale is not None:
+            if isinstance(scale, int | float) and not isinstance(scale, bool) and scale > 0:
+                return float(scale)
+            raise DatasetError(f"{place / 'dataset.json'}: depth_scale {scale!r} is not metres per count")
+    return None
