@@ -40,12 +40,12 @@ _TRUTH: Tone = (0, 214, 255)
 _NO_READING: Tone = (236, 238, 241)
 
 # Okabe and Ito's palette, told apart with every kind of colour vision; the badge's sign says it again.
-_TONES: dict[Decision, Tone] = {
+TONES: dict[Decision, Tone] = {
     Decision.PASS: (0, 138, 100),
     Decision.REJECT: (200, 66, 20),
     Decision.REVIEW: (190, 128, 0),
 }
-_OTHER: Tone = (90, 96, 106)
+OTHER_TONE: Tone = (90, 96, 106)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ def _colour_panel(row: SheetRow) -> Picture:
     return _outline(_frame(row.colour), row.mask, _TRUTH, 1.0, 6)
 
 
-def _depth_picture(depth: NDArray[np.uint16], disparity: bool) -> Picture:
+def depth_picture(depth: NDArray[np.uint16], disparity: bool) -> Picture:
     """Depth in colour, bright = near, lit from one side so that dents show; no reading = pale grey."""
     known = depth > 0
     if not known.any():
@@ -243,7 +243,7 @@ def _depth_picture(depth: NDArray[np.uint16], disparity: bool) -> Picture:
 def _depth_panel(row: SheetRow) -> Picture:
     if row.depth is None:
         return _absent("no depth")
-    return _outline(_frame(_depth_picture(row.depth, row.disparity), smooth=False), row.mask, _TRUTH, 1.0, 6)
+    return _outline(_frame(depth_picture(row.depth, row.disparity), smooth=False), row.mask, _TRUTH, 1.0, 6)
 
 
 def _heat_panel(row: SheetRow) -> Picture:
@@ -252,7 +252,7 @@ def _heat_panel(row: SheetRow) -> Picture:
     if row.colour is not None:
         under = cv2.cvtColor(row.colour, cv2.COLOR_RGB2GRAY)
     elif row.depth is not None:
-        under = cv2.cvtColor(_depth_picture(row.depth, row.disparity), cv2.COLOR_RGB2GRAY)
+        under = cv2.cvtColor(depth_picture(row.depth, row.disparity), cv2.COLOR_RGB2GRAY)
     else:
         under = np.full(row.heatmap.values.shape, 128, np.uint8)
     rows, columns = under.shape[:2]
@@ -272,7 +272,7 @@ def _heat_panel(row: SheetRow) -> Picture:
 
 def _badge(pen: _Pen, x: float, y: float, decision: Decision) -> None:
     """The decision on its colour, with a sign of its own: tick, cross, bars or exclamation mark."""
-    tone = _TONES.get(decision, _OTHER)
+    tone = TONES.get(decision, OTHER_TONE)
     pen.box(x, y, 132, 38, tone, radius=8)
     cx, cy = x + 22, y + 19
     white: Tone = (255, 255, 255)
@@ -290,7 +290,7 @@ def _badge(pen: _Pen, x: float, y: float, decision: Decision) -> None:
 
 def _gate(pen: _Pen, x: float, y: float, is_open: bool) -> None:
     """A barrier seen from the side: raised, or across the way."""
-    tone = _TONES[Decision.PASS] if is_open else _INK
+    tone = TONES[Decision.PASS] if is_open else _INK
     pen.box(x, y + 6, 6, 24, tone, radius=1)
     if is_open:
         pen.line([(x + 3, y + 9), (x + 17, y - 10)], tone, 4)
@@ -306,7 +306,7 @@ def _verdict_panel(pen: _Pen, x: float, y: float, row: SheetRow) -> None:
 
     bad = row.kind != GOOD
     wrong = (row.decision is Decision.PASS) == bad and (bad or row.decision is Decision.REJECT)
-    pen.text(x, y + 52, row.outcome, 19, _TONES[Decision.REJECT] if wrong else _INK)
+    pen.text(x, y + 52, row.outcome, 19, TONES[Decision.REJECT] if wrong else _INK)
     pen.fitted(x, y + 78, f"truth: {_KINDS.get(row.kind, row.kind + ' defect')}", 15, _SOFT, _TEXT - 8)
     if row.mode is None:
         seen = "no model run"
@@ -328,7 +328,7 @@ def _score_bar(pen: _Pen, x: float, y: float, score: float, threshold: float) ->
     scale = max(abs(threshold), 1e-6)
     place = float(np.clip(0.5 + 0.5 * np.tanh((score - threshold) / scale), 0.02, 0.98)) * width
     pen.box(x, y + 4, width, 8, _LINE, radius=4)
-    pen.box(x, y + 4, place, 8, _TONES[Decision.REJECT] if over else _TONES[Decision.PASS], radius=4)
+    pen.box(x, y + 4, place, 8, TONES[Decision.REJECT] if over else TONES[Decision.PASS], radius=4)
     pen.line([(x + width / 2, y - 1), (x + width / 2, y + 17)], _INK, 2)
     pen.text(x + width + 12, y + 8, f"{score:.2f} {'>' if over else '<='} {threshold:.2f}", 15, _INK, "lm")
 

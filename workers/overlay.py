@@ -1,0 +1,191 @@
+"""One inspected part as a picture: what was seen, where the model looked, what was decided, by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from inference.inspection import HeatmapArray, Inspection
+from inference.sample import Sample
+from schemas.verdict import Decision, Mode, Region, SeenBy
+from workers.sheet import OTHER_TONE, TONES, depth_picture
+
+Picture = NDArray[np.uint8]
+Tone = tuple[int, int, int]
+
+_LEAST, _MOST = 448, 1024
+"""Longest side of each of the two panels: small frames are enlarged, large ones brought down."""
+_HEAD, _FOOT, _GAP = 62, 58, 8
+_PAGE: Tone = (24, 26, 30)
+_INK: Tone = (238, 240, 242)
+_SOFT: Tone = (160, 166, 174)
+
+# Okabe and Ito: told apart with every kind of colour vision. The words beside each box say it again.
+_SEEN: dict[str | None, Tone] = {
+    SeenBy.COLOUR_ONLY: (230, 159, 0),
+    SeenBy.SHAPE_ONLY: (86, 180, 233),
+    SeenBy.BOTH: (255, 255, 255),
+    None: (204, 190, 200),
+}
+_KNEE = 0.35
+"""Share of the way to the threshold at which heat begins to show."""
+
+
+def overlay(
+    sample: Sample, found: Inspection, *, name: str, decision: Decision, reason: str | None = None
+) -> Picture:
+    """The picture, (height, width, 3) uint8 RGB.
+
+    On the left what the sensor saw, with every defect region boxed and labelled by the sensors that show it;
+    on the right the same in grey under the heatmap, the threshold drawn as a line. Above, the decision and
+    the score; below, the scale of the heat with the threshold marked.
+
+    Args:
+        sample: the frame.
+        found: the evidence on it; one without a heatmap gives the left side alone.
+        name: of the part.
+        decision: on the part.
+        reason: of the decision.
+    """
+    seen = _seen(sample, found.mode)
+    scale = _scale(seen.shape)
+    size = (max(1, round(seen.shape[1] * scale)), max(1, round(seen.shape[0] * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = np.asarray(cv2.resize(seen, size, interpolation=how), np.uint8)
+    panels = [small]
+    if found.heatmap is not None and found.threshold is not None:
+        panels.append(_heated(small, found.heatmap, found.threshold))
+    width = max(sum(panel.shape[1] for panel in panels) + _GAP * (len(panels) - 1), 560)
+    page = Image.new("RGB", (width, _HEAD + size[1] + _FOOT), _PAGE)
+    left = 0
+    for panel in panels:
+        image = Image.fromarray(panel)
+        _boxes(ImageDraw.Draw(image), found.regions, scale, size)
+        page.paste(image, (left, _HEAD))
+        left += panel.shape[1] + _GAP
+    pen = ImageDraw.Draw(page)
+    _header(pen, width, found, name, decision, reason)
+    _footer(pen, width, _HEAD + size[1], found)
+    return np.asarray(page, np.uint8)
+
+
+def _seen(sample: Sample, mode: Mode | None) -> Picture:
+    if sample.rgb is not None and mode is not Mode.DEPTH:
+        return sample.rgb
+    if sample.depth is not None:
+        return depth_picture(sample.depth, disparity=False)
+    return sample.rgb if sample.rgb is not None else np.full((64, 64, 3), _SOFT, np.uint8)
+
+
+def _scale(shape: Sequence[int]) -> float:
+    longest = max(shape[:2])
+    return min(_MOST / longest, max(1.0, _LEAST / longest))
+
+
+def _heated(picture: Picture, heatmap: HeatmapArray, threshold: float) -> Picture:
+    """The picture in grey under the map: nothing at its middle, full at the threshold, white beyond."""
+    rows, columns = picture.shape[:2]
+    span = (heatmap.high - heatmap.low) / 255.0
+    value = heatmap.low + span * heatmap.values.astype(np.float32)
+    value = np.asarray(cv2.resize(value, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
+    level = value / max(threshold, 1e-6)
+    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, 2).astype(np.float32)
+    grey = 40.0 + 0.6 * grey
+    share = 0.9 * np.clip((level - _KNEE) / (1.0 - _KNEE), 0.0, 1.0)[..., None]
+    out = np.asarray(grey + (_heat(level).astype(np.float32) - grey) * share, np.uint8)
+    lines, _ = cv2.findContours((level > 1.0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(out, lines, -1, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.drawContours(out, lines, -1, (255, 255, 255), 1, cv2.LINE_AA)
+    return out
+
+
+def _heat(level: NDArray[np.float32]) -> Picture:
+    """Colour of a level, 1 being the threshold: the same colour means the same on every picture."""
+    byte = np.asarray(np.clip(level / 2.0, 0.0, 1.0) * 255.0, np.uint8)
+    return np.asarray(cv2.applyColorMap(byte, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
+
+
+def _boxes(pen: ImageDraw.ImageDraw, regions: Sequence[Region], scale: float, size: tuple[int, int]) -> None:
+    font = ImageFont.load_default(14)
+    for region in reversed(regions):  # the strongest comes first and is drawn last
+        tone = _SEEN.get(region.seen_by, _SEEN[None])
+        x0, y0 = region.x * scale - 3, region.y * scale - 3
+        x1, y1 = (region.x + region.width) * scale + 3, (region.y + region.height) * scale + 3
+        box = (max(0.0, x0), max(0.0, y0), min(size[0] - 1.0, x1), min(size[1] - 1.0, y1))
+        pen.rectangle(box, outline=(0, 0, 0), width=4)
+        pen.rectangle(box, outline=tone, width=2)
+        words = f"{region.seen_by or 'defect'} {region.score:.1f}"
+        room = pen.textlength(words, font) + 8
+        left = max(0.0, min(box[0], size[0] - room))
+        top = box[1] - 18 if box[1] >= 18 else min(box[3], size[1] - 18.0)
+        pen.rectangle((left, top, left + room, top + 17), (0, 0, 0))
+        pen.text((left + 4, top + 8), words, tone, font, anchor="lm")
+
+
+def _header(
+    pen: ImageDraw.ImageDraw,
+    width: int,
+    found: Inspection,
+    name: str,
+    decision: Decision,
+    reason: str | None,
+) -> None:
+    large, middle, small = (ImageFont.load_default(size) for size in (20, 16, 14))
+    badge = pen.textlength(decision.value, large) + 24
+    pen.rounded_rectangle((10, 12, 10 + badge, 50), 7, TONES.get(decision, OTHER_TONE))
+    pen.text((10 + badge / 2, 31), decision.value, (255, 255, 255), large, anchor="mm")
+    left = badge + 24
+    _fitted(pen, (left, 21), name, middle, _INK, width - left - 10)
+    if found.score is None or found.threshold is None or found.mode is None:
+        words = reason or ""
+    else:
+        sign = ">" if found.score > found.threshold else "<="
+        words = f"{found.mode.value}  score {found.score:.2f} {sign} threshold {found.threshold:.2f}"
+        words += f"  coverage {100 * found.coverage:.0f} %"
+        words += "".join(f"  {code}" for code in found.degraded)
+        words += f"  foreground: {found.foreground}" if found.foreground else ""
+        words += f"  ({reason})" if reason else ""
+    _fitted(pen, (left, 43), words, small, _SOFT, width - left - 10)
+
+
+def _footer(pen: ImageDraw.ImageDraw, width: int, top: int, found: Inspection) -> None:
+    font = ImageFont.load_default(13)
+    if found.threshold is None or found.heatmap is None:
+        return
+    length, y = 200, top + 10
+    colours = _heat(np.linspace(0.0, 2.0, length, dtype=np.float32)[None])[0]
+    for x, colour in enumerate(colours.tolist()):
+        pen.line((12 + x, y, 12 + x, y + 12), (colour[0], colour[1], colour[2]))
+    middle = 12 + length / 2
+    pen.line((middle, y - 3, middle, y + 15), (255, 255, 255), 2)
+    for at, words, anchor in (
+        (12.0, "0", "la"),
+        (middle, f"threshold {found.threshold:.1f}", "ma"),
+        (12.0 + length, f"{2 * found.threshold:.1f}", "ra"),
+    ):
+        pen.text((at, y + 18), words, _SOFT, font, anchor=anchor)
+    left = length + 40.0
+    for label in (SeenBy.COLOUR_ONLY, SeenBy.SHAPE_ONLY, SeenBy.BOTH):
+        pen.rectangle((left, y, left + 14, y + 12), outline=_SEEN[label], width=2)
+        pen.text((left + 20, y + 6), label.value, _SOFT, font, anchor="lm")
+        left += pen.textlength(label.value, font) + 36
+    pen.text((length + 40, y + 18), "box: which sensors show it; white line: the threshold", _SOFT, font)
+
+
+def _fitted(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    words: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    tone: Tone,
+    room: float,
+) -> None:
+    if pen.textlength(words, font) > room:
+        while words and pen.textlength(words + "...", font) > room:
+            words = words[:-1]
+        words += "..."
+    pen.text(place, words, tone, font, anchor="lm")
