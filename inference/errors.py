@@ -15,6 +15,7 @@ CrosscheckError                 see schemas/errors.py
     │   └── WeightsError        a file of weights is missing, another one, or not of this model
     ├── TeachError              these normals cannot make a bundle
     ├── GrantRefused            a mode may not pass parts alone: its miss rate is not shown to be low enough
+    ├── ReportError             the page of an evaluation cannot be written
     └── BundleError             a bundle is missing, damaged, or not for this version
 """
 
@@ -95,6 +96,12 @@ class GrantRefused(InferenceError):
     """A mode may not pass parts with the other sensor down: its miss rate is not shown to be low enough."""
 
     reason = "grant"
+
+
+class ReportError(InferenceError):
+    """The page of an evaluation cannot be written."""
+
+    reason = "report"
 
 
 class BundleError(InferenceError):

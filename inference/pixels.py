@@ -115,6 +115,9 @@ class PixelCounts:
         self._good = np.zeros(BINS, np.int64)
         self._bad = np.zeros(BINS, np.int64)
         self._cover = np.zeros(BINS, np.float64)
+        # One score of each bin, and whether the bin has others: equal scores are no error of the bins.
+        self._score = np.full(BINS, np.nan, np.float32)
+        self._mixed = np.zeros(BINS, bool)
         self._regions = 0
         self._centre = np.float32(0)
         self._factor: np.float32 | None = None
@@ -140,7 +143,12 @@ class PixelCounts:
         if values.shape != outline.shape:
             size = (outline.shape[1], outline.shape[0])
             values = np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR), np.float32)
-        bins = self._bins(np.ascontiguousarray(values, np.float32).ravel())
+        scores = np.ascontiguousarray(values, np.float32).ravel()
+        bins = self._bins(scores)
+        fresh = np.full(BINS, np.nan, np.float32)
+        fresh[bins] = scores
+        np.copyto(self._score, fresh, where=np.isnan(self._score))
+        self._mixed[bins[self._score[bins] != scores]] = True
         good = np.bincount(bins, minlength=BINS)
         struck = bins[outline.place]
         bad = np.bincount(struck, minlength=BINS)
@@ -191,14 +199,14 @@ class PixelCounts:
         good, bad = self._good[::-1].astype(np.float64), self._bad[::-1].astype(np.float64)
         cover = self._cover[::-1] / self._cover.sum()
         used = (good > 0) | (bad > 0)
-        good, bad, cover = good[used], bad[used], cover[used]
+        good, bad, cover, mixed = good[used], bad[used], cover[used], self._mixed[::-1][used]
         rate, hit, overlap = (_rising(counts / counts.sum()) for counts in (good, bad, cover))
         error: dict[str, float] = {}
-        auroc, error["auroc"] = _area(rate, hit, 1.0)
-        ap, error["ap"] = _average_precision(good, bad)
+        auroc, error["auroc"] = _area(rate, hit, 1.0, mixed)
+        ap, error["ap"] = _average_precision(good, bad, mixed)
         aupro: dict[float, float] = {}
         for limit in limits:
-            aupro[limit], error[f"aupro_{round(100 * limit):02d}"] = _area(rate, overlap, limit)
+            aupro[limit], error[f"aupro_{round(100 * limit):02d}"] = _area(rate, overlap, limit, mixed)
         return PixelFigures(auroc=auroc, ap=ap, aupro=aupro, error=error, curve=_curve(rate, overlap))
 
     def resampled(
@@ -284,16 +292,16 @@ def _trapezoid(rate: Doubles, height: Doubles, limit: float) -> Doubles:
     return np.asarray((inside * (low + 0.5 * share * rise)).sum(-1) / limit, np.float64)
 
 
-def _area(rate: Doubles, height: Doubles, limit: float) -> tuple[float, float]:
-    """(area up to ``limit`` divided by it, largest error). In a step the curve may be flat and then jump, or
-    jump and then be flat: the straight line lies between the two."""
+def _area(rate: Doubles, height: Doubles, limit: float, mixed: Mask) -> tuple[float, float]:
+    """(area up to ``limit`` divided by it, largest error). In a step of several scores the curve may be flat
+    and then jump, or jump and then be flat: the straight line lies between the two."""
     inside, share, low, rise = _steps(rate, height, limit)
     value = (inside * (low + 0.5 * share * rise)).sum() / limit
-    error = (inside * rise * np.maximum(0.5 * share, 1 - 0.5 * share)).sum() / limit
+    error = (mixed * inside * rise * np.maximum(0.5 * share, 1 - 0.5 * share)).sum() / limit
     return float(value), float(error)
 
 
-def _average_precision(good: Doubles, bad: Doubles) -> tuple[float, float]:
+def _average_precision(good: Doubles, bad: Doubles, mixed: Mask) -> tuple[float, float]:
     """(average precision with a bin as a tie, largest error), bins from the highest score down.
 
     In a bin with p defect pixels under P and n good ones under N, a defect pixel's precision is at most
@@ -309,7 +317,7 @@ def _average_precision(good: Doubles, bad: Doubles) -> tuple[float, float]:
     ends = [end[some] + passed[some] + 0.5 for end in (before_bad, caught)]
     low[some] -= passed[some] * np.log(ends[1] / ends[0])
     low = np.where(bad == 1, value, low)
-    error = np.maximum(high - value, value - low).clip(0).sum()
+    error = (mixed * np.maximum(high - value, value - low).clip(0)).sum()
     return float(value.sum() / caught[-1]), float(error / caught[-1])
 
 

@@ -147,9 +147,17 @@ def test_maps_without_a_shared_bin_are_exact() -> None:
     mask[0, :3] = True
     values = np.arange(36, dtype=np.float32).reshape(6, 6)[::-1]
     found = count([values], [mask]).figures()
-    # What is left of the bound: a step of the curve that the limit cuts.
-    assert found.error["auroc"] == found.error["ap"] == 0.0
+    assert set(found.error.values()) == {0.0}
     assert found.auroc == pytest.approx(roc_auc_score(mask.ravel(), values.ravel()))
+
+
+def test_equal_scores_are_no_error_however_many() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[:5] = True
+    values = np.where(np.arange(400).reshape(20, 20) % 3 == 0, 5.0, 1.0).astype(np.float32)
+    found = count([values, values], [mask, mask]).figures()
+    assert set(found.error.values()) == {0.0}
+    assert_within_its_error(found, [values, values], [mask, mask], LIMITS)
 
 
 def test_touching_corners_make_one_component_and_a_gap_makes_two() -> None:
