@@ -15,9 +15,10 @@ import typer
 
 from compose.process import LocalServicesError
 from schemas.errors import CrosscheckError
-from schemas.verdict import Mode
+from workers import cli_models
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
+from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
 
 app = typer.Typer(
     name="crosscheck",
@@ -34,26 +35,6 @@ app.add_typer(services_app, name="services")
 
 # Typer brings its own click or uses the installed one, by its version: this is the class of either.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-
-Json = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", callback=console.check_json, help="Write the result as JSON."),
-]
-Config = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Settings as TOML; CROSSCHECK_CONFIG does the same.")
-]
-Kafka = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Kafka bootstrap servers.")]
-Redis = Annotated[str | None, typer.Option(metavar="URL", help="Redis URL.")]
-Log = Annotated[str | None, typer.Option(metavar="console|json", help="Log format.")]
-Seed = Annotated[int, typer.Option(min=0, help="Everything random follows from it.")]
-SameField = Annotated[
-    bool,
-    typer.Option(
-        "--same-field", help="The depth image covers the same field as the colour image at another size."
-    ),
-]
-Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where data, logs and pids are kept.")]
-DATA_HELP = "Folder with train/good, validation/good and test/*, each with rgb/, depth/ and gt/."
 
 
 def _version(wanted: bool) -> None:
@@ -93,147 +74,7 @@ def demo(
     raise typer.Exit(code)
 
 
-@app.command()
-def teach(
-    name: Annotated[str, typer.Argument(help="Name of the product.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Models folder; the bundle is DIR/NAME/VERSION.")
-    ] = Path("models"),
-    seed: Seed = 0,
-    roi: Annotated[bool, typer.Option(help="Look for the region of interest in the normals.")] = True,
-    same_field: SameField = False,
-    json_file: Json = None,
-) -> None:
-    """Teach a product from good parts only."""
-    from workers.commands.teach import run_teach
-
-    run_teach(name, data, out, seed=seed, same_field=same_field or None, roi=roi, json_file=json_file)
-
-
-@app.command()
-def evaluate(
-    bundle: Annotated[Path, typer.Option(metavar="DIR", help="A bundle: MODELS/NAME/VERSION.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
-    seed: Seed = 0,
-    same_field: SameField = False,
-    json_file: Json = None,
-) -> None:
-    """Judge a bundle on the labelled test split of a folder."""
-    from workers.commands.teach import run_evaluate
-
-    run_evaluate(
-        bundle, data, bootstrap=bootstrap, seed=seed, same_field=same_field or None, json_file=json_file
-    )
-
-
-@app.command()
-def calibrate(
-    station: Annotated[str, typer.Option(help="Name of the station.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The station's file; a picture goes beside it.")],
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of frames in any layout that is known.")
-    ] = None,
-    frames: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Depth images, or a folder of them; may be repeated."),
-    ] = None,
-    category: Annotated[
-        str | None, typer.Option(help="Which product, where DIR is a whole data set.")
-    ] = None,
-    intrinsics: Annotated[
-        str | None, typer.Option(metavar="FX,FY,CX,CY", help="Of the depth camera, in its pixels.")
-    ] = None,
-    rays: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.npy", help="Direction of each depth pixel, floats (H, W, 3)."),
-    ] = None,
-    pitch: Annotated[
-        float | None, typer.Option(help="Metres from pixel to pixel, of an orthographic sensor.")
-    ] = None,
-    depth_scale: Annotated[float | None, typer.Option(metavar="M", help="Metres in a depth count.")] = None,
-    same_field: SameField = False,
-    json_file: Json = None,
-) -> None:
-    """Find belt plane, region and tolerances of a station from reference frames."""
-    from workers.commands.calibrate import run_calibrate
-
-    run_calibrate(
-        station,
-        data=data,
-        frames=frames or (),
-        category=category,
-        intrinsics=intrinsics,
-        rays=rays,
-        pitch=pitch,
-        depth_scale=depth_scale,
-        same_field=same_field or None,
-        out=out,
-        json_file=json_file,
-    )
-
-
-@app.command("inspect")
-def inspect_folder(
-    bundle: Annotated[Path, typer.Option(metavar="DIR", help="A bundle: MODELS/NAME/VERSION.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER",
-            help="Frames: a data set, rgb/ and depth/, NAME_rgb.png beside NAME_depth.png, or colour images.",
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where verdicts.csv, verdicts.jsonl and heatmaps/ go; `inspected`."),
-    ] = None,
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Verdicts as CSV, one row a frame.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Verdicts as JSON, one object a line.")
-    ] = None,
-    heatmaps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures of where the model looked, and its maps.")
-    ] = None,
-    no_heatmaps: Annotated[bool, typer.Option("--no-heatmaps", help="Write no pictures.")] = False,
-    mode: Annotated[
-        Mode | None, typer.Option(help="Inspect as if only these sensors were there.", case_sensitive=False)
-    ] = None,
-    split: Annotated[str, typer.Option(help="Of a data set: train, validation or test.")] = "test",
-    jobs: Annotated[int, typer.Option(min=0, help="Frames scored at once; 0: one a core.")] = 0,
-    min_coverage: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Less of the part inspected is REVIEW; as the worker's, 0.8."),
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
-    ] = None,
-    category: Annotated[str | None, typer.Option(help="Product of a data set of several.")] = None,
-) -> None:
-    """Inspect a folder: verdicts as CSV and JSON lines, heatmaps as PNG.
-
-    Each frame is decided on as the worker decides. Exit code 1 where a frame could not be scored; its row
-    says why, and the others are scored.
-    """
-    from workers.commands.inspect import Outputs, run_inspect
-
-    outputs = Outputs.chosen(out, csv_file, json_file, heatmaps)
-    if no_heatmaps:
-        outputs = Outputs(csv=outputs.csv, json=outputs.json, heatmaps=None)
-    code = run_inspect(
-        bundle,
-        data,
-        outputs,
-        mode=mode,
-        split=split,
-        jobs=jobs,
-        min_coverage=min_coverage,
-        kind=kind,
-        category=category,
-    )
-    raise typer.Exit(code)
+cli_models.register(app)
 
 
 @app.command()

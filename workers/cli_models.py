@@ -1,0 +1,161 @@
+"""The commands around a model: teach it, judge it, inspect a folder with it, calibrate its station.
+
+Each imports its file in ``workers/commands`` when it is called, so that ``--help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas.verdict import Mode
+from workers.options import DATA_HELP, Json, SameField, Seed
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(teach)
+    app.command()(evaluate)
+    app.command()(calibrate)
+    app.command("inspect")(inspect_folder)
+
+
+def teach(
+    name: Annotated[str, typer.Argument(help="Name of the product.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Models folder; the bundle is DIR/NAME/VERSION.")
+    ] = Path("models"),
+    seed: Seed = 0,
+    roi: Annotated[bool, typer.Option(help="Look for the region of interest in the normals.")] = True,
+    same_field: SameField = False,
+    json_file: Json = None,
+) -> None:
+    """Teach a product from good parts only."""
+    from workers.commands.teach import run_teach
+
+    run_teach(name, data, out, seed=seed, same_field=same_field or None, roi=roi, json_file=json_file)
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Option(metavar="DIR", help="A bundle: MODELS/NAME/VERSION.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
+    seed: Seed = 0,
+    same_field: SameField = False,
+    json_file: Json = None,
+) -> None:
+    """Judge a bundle on the labelled test split of a folder."""
+    from workers.commands.teach import run_evaluate
+
+    run_evaluate(
+        bundle, data, bootstrap=bootstrap, seed=seed, same_field=same_field or None, json_file=json_file
+    )
+
+
+def calibrate(
+    station: Annotated[str, typer.Option(help="Name of the station.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The station's file; a picture goes beside it.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of frames in any layout that is known.")
+    ] = None,
+    frames: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Depth images, or a folder of them; may be repeated."),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Which product, where DIR is a whole data set.")
+    ] = None,
+    intrinsics: Annotated[
+        str | None, typer.Option(metavar="FX,FY,CX,CY", help="Of the depth camera, in its pixels.")
+    ] = None,
+    rays: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npy", help="Direction of each depth pixel, floats (H, W, 3)."),
+    ] = None,
+    pitch: Annotated[
+        float | None, typer.Option(help="Metres from pixel to pixel, of an orthographic sensor.")
+    ] = None,
+    depth_scale: Annotated[float | None, typer.Option(metavar="M", help="Metres in a depth count.")] = None,
+    same_field: SameField = False,
+    json_file: Json = None,
+) -> None:
+    """Find belt plane, region and tolerances of a station from reference frames."""
+    from workers.commands.calibrate import run_calibrate
+
+    run_calibrate(
+        station,
+        data=data,
+        frames=frames or (),
+        category=category,
+        intrinsics=intrinsics,
+        rays=rays,
+        pitch=pitch,
+        depth_scale=depth_scale,
+        same_field=same_field or None,
+        out=out,
+        json_file=json_file,
+    )
+
+
+def inspect_folder(
+    bundle: Annotated[Path, typer.Option(metavar="DIR", help="A bundle: MODELS/NAME/VERSION.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Frames: a data set, rgb/ and depth/, NAME_rgb.png beside NAME_depth.png, or colour images.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where verdicts.csv, verdicts.jsonl and heatmaps/ go; `inspected`."),
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Verdicts as CSV, one row a frame.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Verdicts as JSON, one object a line.")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures of where the model looked, and its maps.")
+    ] = None,
+    no_heatmaps: Annotated[bool, typer.Option("--no-heatmaps", help="Write no pictures.")] = False,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Inspect as if only these sensors were there.", case_sensitive=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a data set: train, validation or test.")] = "test",
+    jobs: Annotated[int, typer.Option(min=0, help="Frames scored at once; 0: one a core.")] = 0,
+    min_coverage: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Less of the part inspected is REVIEW; as the worker's, 0.8."),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Product of a data set of several.")] = None,
+) -> None:
+    """Inspect a folder: verdicts as CSV and JSON lines, heatmaps as PNG.
+
+    Each frame is decided on as the worker decides. Exit code 1 where a frame could not be scored; its row
+    says why, and the others are scored.
+    """
+    from workers.commands.inspect import Outputs, run_inspect
+
+    outputs = Outputs.chosen(out, csv_file, json_file, heatmaps)
+    if no_heatmaps:
+        outputs = Outputs(csv=outputs.csv, json=outputs.json, heatmaps=None)
+    code = run_inspect(
+        bundle,
+        data,
+        outputs,
+        mode=mode,
+        split=split,
+        jobs=jobs,
+        min_coverage=min_coverage,
+        kind=kind,
+        category=category,
+    )
+    raise typer.Exit(code)
