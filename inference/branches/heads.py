@@ -43,7 +43,7 @@ class Head:
     def __init__(self, config: HeadConfig, net: nn.Module) -> None:
         """With a net in eval mode, on the device that scores."""
         self.config = config
-        self.net = net
+        self.net = net.to(memory_format=torch.channels_last)
         first = next(net.parameters())
         self._device, self._dtype = first.device, first.dtype
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import nn
@@ -34,7 +33,7 @@ class HeadNets:
     d3: nn.Module
 
     @classmethod
-    def random(cls, config: HeadConfig, seed: int, *, device: str | torch.device = "cpu") -> Self:
+    def random(cls, config: HeadConfig, seed: int, *, device: str | torch.device = "cpu") -> HeadNets:
         """New weights, for benches and tests; the global random state is left as it was."""
         makers: tuple[Callable[[HeadConfig], MappingNet | ColourDecoder | ShapeDecoder], ...] = (
             colour_to_shape,
@@ -45,12 +44,15 @@ class HeadNets:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             nets = [make(config).eval().requires_grad_(False) for make in makers]
-        return cls(*(net.to(device) for net in nets))
+        return cls(*nets).to(device, torch.float32)
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> HeadNets:
         """A copy on a device in a precision. Batch norm's counters stay whole numbers."""
         return HeadNets(
-            *(deepcopy(net).to(device=device, dtype=dtype) for net in (self.m23, self.m32, self.d2, self.d3))
+            *(
+                deepcopy(net).to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                for net in (self.m23, self.m32, self.d2, self.d3)
+            )
         )
 
 

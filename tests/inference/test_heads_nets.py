@@ -119,7 +119,7 @@ def naive_transposed_2d(image: Rows, layer: Any) -> Rows:
 
 def naive_transposed_1d(signal: Rows, layer: Any) -> Rows:
     """(n, C) to (2 n, D): kernel 4, stride 2, padding 1."""
-    weight, bias = layer.weight.numpy(), layer.bias.numpy()
+    weight, bias = layer.weight.numpy()[:, :, 0], layer.bias.numpy()
     out = np.zeros((2 * len(signal), len(bias))) + bias
     for i in range(len(signal)):
         for k in range(4):
@@ -188,7 +188,7 @@ def naive_shape_decoder(x: Rows, net: ShapeDecoder) -> Rows:
     gate: Any = net.excite.gate
     first, _, second, _ = gate
     squeezed = np.array([sum(signal[:, c]) / len(signal) for c in range(channels)])
-    w1, w2 = first.weight.numpy()[:, :, 0], second.weight.numpy()[:, :, 0]
+    w1, w2 = first.weight.numpy(), second.weight.numpy()
     hidden = [max(0.0, float(np.sum(w1[k] * squeezed)) + float(first.bias[k])) for k in range(len(w1))]
     scale = [
         1.0 / (1.0 + math.exp(-(float(np.sum(w2[c] * np.array(hidden))) + float(second.bias[c]))))
