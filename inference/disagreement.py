@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,11 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 EVIDENCE = 0.95
-"""A side shows something where its map is above this quantile of the normals' strongest places."""
+"""Sensors disagree where one is above this quantile of the strongest places of normal frames."""
+SHOWN = 0.98
+"""A side shows a region where it is above this quantile of what normals reach in a place of that size."""
+BLOCK = 32
+"""Side in pixels of such a place, on a map whose tiles have 256: what a defect's region spans."""
 READ_SHARE = 0.5
 """With less of a region read by the depth sensor, nothing is said of what that sensor did not show."""
 LAMBDA = 0.5
@@ -90,12 +94,16 @@ class Disagreement:
 
     Attributes:
         colour, shape: of each side's map: the normals' middle, and the ``EVIDENCE`` quantile of their peaks.
+        colour_shown, shape_shown: of each side's map: the ``SHOWN`` quantile of normals' highest values in a
+            block of ``BLOCK`` pixels. A whole frame's peak would ask too much of a side in one small region.
         base, robust, upper: of S_base, S_rob and Q95 of the modulated maps.
         thresholds: of each of ``OPTIONS``.
     """
 
     colour: Span
     shape: Span
+    colour_shown: float
+    shape_shown: float
     base: Span
     robust: Span
     upper: Span
@@ -125,12 +133,15 @@ class Disagreement:
         """
         middles: list[tuple[float, float]] = []
         peaks: list[tuple[float, float]] = []
+        blocks: tuple[list[Image], list[Image]] = ([], [])
         for one in normals:
             read = one.shape if one.valid is None else one.shape[one.valid]
             if not read.size:
                 raise TeachError("disagreement: a normal frame has no depth reading: take it out of the set")
             middles.append((float(np.median(one.colour)), float(np.median(read))))
             peaks.append((float(one.colour.max()), float(read.max())))
+            blocks[0].append(_block_peaks(one.colour, None))
+            blocks[1].append(_block_peaks(one.shape, one.valid))
         if not middles or len(middles) != len(groups):
             raise TeachError(f"disagreement: {len(middles)} normal frames in {len(groups)} groups")
         low, high = np.median(middles, 0), np.quantile(peaks, EVIDENCE, axis=0)
@@ -138,6 +149,8 @@ class Disagreement:
         half = cls(
             colour=Span.of(float(low[0]), float(high[0])),
             shape=Span.of(float(low[1]), float(high[1])),
+            colour_shown=float(np.quantile(np.concatenate(blocks[0]), SHOWN)),
+            shape_shown=float(np.quantile(np.concatenate(blocks[1]), SHOWN)),
             base=none,
             robust=none,
             upper=none,
@@ -152,7 +165,7 @@ class Disagreement:
             raise TeachError("disagreement: the normals can be gone through only once: give a list")
         ends = np.quantile(parts, _CALIBRATION, axis=0)
         base, robust, upper = (Span.of(float(ends[0, k]), float(ends[1, k])) for k in range(3))
-        whole = cls(half.colour, half.shape, base, robust, upper, {})
+        whole = replace(half, base=base, robust=robust, upper=upper)
         options = {
             "map": parts[:, 3],
             "modulated": parts[:, 0],
@@ -162,13 +175,14 @@ class Disagreement:
             name: threshold_of(values.tolist(), groups, shift=shift, false_reject=false_reject)
             for name, values in options.items()
         }
-        return cls(half.colour, half.shape, base, robust, upper, thresholds)
+        return replace(whole, thresholds=thresholds)
 
     def label(self, region: Mask, maps: SideMaps) -> SeenBy | None:
         """Which sensors show the defect in a region.
 
-        A side shows it where the side's map, somewhere in the region, is above what the strongest places of
-        normals reach. Where neither does by itself the region is what both say together.
+        A side shows it where the side's map, somewhere in the region, is above what normals reach in a place
+        of that size: between the level of a block and that of a whole frame, by the logarithm of how many
+        blocks the region would fill. Where neither does by itself the region is what both say together.
 
         Args:
             region: (h, w) bool, on the maps' grid.
@@ -180,8 +194,13 @@ class Disagreement:
         if not region.any():
             return None
         read = region if maps.valid is None else region & maps.valid
-        colour = bool(self.colour.strength(maps.colour[region]).max() > 1.0)
-        shape = bool(read.any() and self.shape.strength(maps.shape[read]).max() > 1.0)
+        block = _block(region.shape) ** 2
+        whole = math.log(max(region.size / block, 2.0))
+        size = min(1.0, math.log(max(np.count_nonzero(region) / block, 1.0)) / whole)
+        colour_level = self.colour_shown + size * (self.colour.high - self.colour_shown)
+        shape_level = self.shape_shown + size * (self.shape.high - self.shape_shown)
+        colour = float(maps.colour[region].max()) > colour_level
+        shape = bool(read.any()) and float(maps.shape[read].max()) > shape_level
         if shape:
             return SeenBy.BOTH if colour else SeenBy.SHAPE_ONLY
         if np.count_nonzero(read) < READ_SHARE * np.count_nonzero(region):
@@ -244,7 +263,8 @@ class Disagreement:
     def to_map(self) -> dict[str, object]:
         """Plain values for the manifest."""
         spans = {name: asdict(getattr(self, name)) for name in _SPANS}
-        return {**spans, "thresholds": {name: one.to_map() for name, one in self.thresholds.items()}}
+        shown = {name: getattr(self, name) for name in _SHOWN}
+        return {**spans, **shown, "thresholds": {name: one.to_map() for name, one in self.thresholds.items()}}
 
     @classmethod
     def from_map(cls, values: Mapping[str, object]) -> Disagreement:
@@ -263,10 +283,12 @@ class Disagreement:
                 raise BundleError(f"the bundle's disagreement lacks the threshold {name!r}: teach again")
             found[name] = Threshold.from_map(one)
         colour, shape, base, robust, upper = (_span(values.get(name), name) for name in _SPANS)
-        return cls(colour, shape, base, robust, upper, found)
+        colour_shown, shape_shown = (_number(values.get(name), name) for name in _SHOWN)
+        return cls(colour, shape, colour_shown, shape_shown, base, robust, upper, found)
 
 
 _SPANS = ("colour", "shape", "base", "robust", "upper")
+_SHOWN = ("colour_shown", "shape_shown")
 
 
 def modulate(image: Image, disagreement: Image, *, lam: float = LAMBDA) -> Image:
@@ -325,6 +347,28 @@ def side_maps(
         else:
             read.append(np.ones(side, np.float32) if one is None else one.astype(np.float32))
     return SideMaps(sides[0], sides[1], fused, stitch(read, layout) >= 0.5)
+
+
+def _block_peaks(image: Image, valid: Mask | None) -> Image:
+    """(n,) highest value of each block that was read; blocks that the map's edge cuts are left out."""
+    side = _block(image.shape)
+    if valid is not None:
+        image = np.asarray(np.where(valid, image, np.float32(-np.inf)), np.float32)
+    rows, columns = (length // side for length in image.shape)
+    cut = image[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    peaks = np.asarray(cut.max((1, 3)).ravel(), np.float32)
+    return peaks[np.isfinite(peaks)]
+
+
+def _block(shape: Sequence[int]) -> int:
+    """Side of a block on a map, which may be smaller than a tile's."""
+    return min(BLOCK, max(1, min(shape) // 4))
+
+
+def _number(value: object, name: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise BundleError(f"the bundle's disagreement.{name} is {value!r}: expected a number; teach again")
 
 
 def _span(value: object, name: str) -> Span:
