@@ -23,10 +23,12 @@ from inference.grants import read_grants
 from inference.inspection import HeatmapArray, Inspection
 from inference.operating import OperatingPoint, table
 from inference.prepare import MODEL_SIDE, Preparation, Sensors
-from inference.profiles.choice import Runtime, profile_of
+from inference.profiles.choice import profile_of
+from inference.profiles.runtime import Runtime
 from inference.regions import find_regions
 from inference.rules import Rule
 from inference.sample import Sample
+from inference.station import Station
 from inference.tiles import place
 from schemas.errors import CrosscheckError
 from schemas.verdict import Mode, Region
@@ -35,6 +37,8 @@ Image = NDArray[np.float32]
 
 HEATMAP_SIDE = 512
 """Longest side of a heatmap; one tile gives 256."""
+BELT_OFF = "depth:plane"
+"""Scored, but never passed alone: the belt lies elsewhere than when the station was calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ class Inspector:
         self.bundle_id = f"{bundle.name}/{bundle.version}"
         where = str(bundle.path)
         self._profile = profile_of(table(manifest, "features", where), self._device, runtime, where)
-        self.preparation = Preparation.from_map(table(manifest, "prepare", where))
+        self._station = _station(manifest.get("station"), bundle.tensors.get("station.ray_map"))
+        self.preparation = Preparation.from_map(table(manifest, "prepare", where), self._station)
         self._foreground = Foreground.restore(sub(bundle.tensors, "foreground."))
         self._features = self._profile.restore(sub(bundle.tensors, "features."))
         self._branches: dict[str, Branch] = {}
@@ -198,7 +203,7 @@ class Inspector:
             regions=regions,
             heatmap=heatmap,
             degraded=sensors.degraded,
-            degraded_pass=self._may_pass[sensors.mode],
+            degraded_pass=self._may_pass[sensors.mode] and BELT_OFF not in sensors.degraded,
             error=None,
             timings=timings,
             foreground=found.source.value,
@@ -287,6 +292,8 @@ class Inspector:
         coverage = found.coverage(self.preparation.layout)
         if coverage is not None:
             sensors = replace(sensors, coverage=coverage)
+        if self._belt_is_off(sample, mode):
+            sensors = replace(sensors, degraded=(*sensors.degraded, BELT_OFF))
         middle = perf_counter()
         tiles = self.preparation.tiles(sample, mode, found)
         add(timings, "foreground", middle - start)
@@ -298,6 +305,13 @@ class Inspector:
         measured = self._point.measure(seen, mode)
         add(timings, "branches", perf_counter() - start)
         return sensors, found, measured
+
+    def _belt_is_off(self, sample: Sample, mode: Mode) -> bool:
+        """Whether the belt lies where the station's calibration did not find it."""
+        if self._station is None or sample.depth is None or mode is Mode.RGB:
+            return False
+        drift = self._station.drift(sample.depth)
+        return drift is not None and not drift.within
 
     def _score(self, measured: Measured, mode: Mode) -> tuple[float, dict[str, float]]:
         """The score of the deciding rule, and each branch's own. Raises NotFinite."""
@@ -338,6 +352,13 @@ class Inspector:
         shrink = min(1.0, side / max(height, width))
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
         return place(canvas, layout, size, outside=outside)
+
+
+def _station(values: object, ray_map: torch.Tensor | None) -> Station | None:
+    """The station of a bundle. Raises StationError: it is damaged."""
+    if not isinstance(values, Mapping):
+        return None
+    return Station.from_map(values, None if ray_map is None else ray_map.float().numpy())
 
 
 def _shared(inspections: Sequence[Inspection], wall_ms: float) -> list[Inspection]:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from inference.errors import BundleError, NoReading, WrongSize
 from inference.features import lite
+from inference.features.cloud import Belt, Rays
 from inference.foreground import Found
 from inference.roi import Roi
 from inference.sample import Sample
+from inference.station import Station
 from inference.tiles import TileLayout
 from schemas.verdict import Mode
 
@@ -39,6 +41,7 @@ class Tile:
         box: the tile's place in the frame, in relative coordinates.
         depth_scale: metres per count, None where nobody knows it.
         foreground: (256, 256) bool, where the part is; None where all of the tile is.
+        rays, belt: where pixels look and where the belt lies, of a calibrated station.
     """
 
     index: int
@@ -50,6 +53,8 @@ class Tile:
     box: Roi = field(default_factory=Roi)
     depth_scale: float | None = None
     foreground: NDArray[np.bool_] | None = None
+    rays: Rays | None = None
+    belt: Belt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,19 @@ class Preparation:
         rgb_size, depth_size: (height, width) that frames must have; None for a sensor the product lacks.
         layout: region of interest and tiles.
         least_coverage: depth with fewer valid readings than this share of the region counts as absent.
+        station: the station's calibration; None where it has none.
     """
 
     rgb_size: tuple[int, int] | None
     depth_size: tuple[int, int] | None
     layout: TileLayout
     least_coverage: float
+    station: Station | None = None
+    _rays: list[Rays | None] = field(default_factory=list, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.station is not None:
+            self._rays.extend(self.station.rays(box, SHAPE_SIDE) for box in self.layout.boxes())
 
     @property
     def full_mode(self) -> Mode:
@@ -174,6 +186,8 @@ class Preparation:
                     box,
                     sample.depth_scale,
                     None if found is None else found.tile(box, MODEL_SIDE),
+                    self._rays[index] if self._rays else None,
+                    None if self.station is None else self.station.belt,
                 )
             )
         return out
@@ -190,8 +204,8 @@ class Preparation:
         }
 
     @classmethod
-    def from_map(cls, values: Mapping[str, object]) -> Preparation:
-        """Back from :meth:`to_map`.
+    def from_map(cls, values: Mapping[str, object], station: Station | None = None) -> Preparation:
+        """Back from :meth:`to_map`; the station is kept beside it.
 
         Raises:
             BundleError: another version, or a value missing or out of range.
@@ -217,6 +231,7 @@ class Preparation:
             depth_size=depth,
             layout=TileLayout.from_map(Roi.from_map(roi), tiles),
             least_coverage=float(least),
+            station=station,
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TypeVar
@@ -31,9 +31,12 @@ from inference.normals import check_sizes, evidence_of, read_frames
 from inference.operating import OperatingPoint
 from inference.prepare import Preparation
 from inference.profiles.base import Progress
-from inference.profiles.choice import Runtime, chosen
+from inference.profiles.choice import chosen
+from inference.profiles.reference import ReferenceSettings
+from inference.profiles.runtime import Runtime
 from inference.roi import Roi, find_roi
 from inference.rules import CALIBRATED, RULES
+from inference.station import Station
 from inference.tiles import plan_tiles
 from schemas.verdict import Mode
 
@@ -61,6 +64,8 @@ class TeachSettings:
         least_coverage: depth with fewer valid readings than this share of the region counts as absent.
         fusion: the rule that decides: "calibrated", "cmdr", "modulated" or "dual".
         profile: "compact" or "reference".
+        precision: of the compact profile's colour network, "float32" or "bfloat16".
+        reference: what decides the reference profile's tokens.
         epochs, learning_rate: of trained heads (reference).
         version: of the bundle; None takes the next whole number.
         device: of the network.
@@ -80,6 +85,8 @@ class TeachSettings:
     least_coverage: float = 0.2
     fusion: str = CALIBRATED
     profile: str = "compact"
+    precision: str = "float32"
+    reference: ReferenceSettings = field(default_factory=ReferenceSettings)
     epochs: int = 50
     learning_rate: float = 1e-3
     version: str | None = None
@@ -110,6 +117,7 @@ def teach(
     *,
     name: str,
     settings: TeachSettings | None = None,
+    station: Station | None = None,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -122,6 +130,7 @@ def teach(
         out: folder of all products.
         name: of the product.
         settings: None for the defaults.
+        station: the station's calibration, kept in the bundle; None where it has none.
         runtime: where networks that no package holds are found; None takes what is installed.
         progress: called with (stage, done, total).
 
@@ -135,11 +144,11 @@ def teach(
     check_name("product", name)
     train, validation = list(dataset.train()), list(dataset.validation())
     _check_items(dataset, train, validation)
-    preparation = plan(train, settings, report)
+    preparation = plan(train, settings, report, station)
 
     device = torch.device(settings.device)
     digest = hashlib.sha256()
-    profile = chosen(settings.profile, device, runtime)
+    profile = chosen(settings.profile, settings.reference, settings.precision, device, runtime)
     foreground = find_foreground(train, preparation, settings, report)
     frames = read_frames(train, preparation, foreground, profile, digest, report, "train")
     held_out = read_frames(validation, preparation, foreground, profile, digest, report, "validation")
@@ -165,10 +174,13 @@ def teach(
     tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}
     for branch in branches:
         tensors |= {f"{branch.name}.{key}": tensor for key, tensor in branch.tensors().items()}
+    if station is not None and station.ray_map is not None:
+        tensors["station.ray_map"] = torch.from_numpy(station.ray_map)
     tensors |= {f"foreground.{key}": tensor for key, tensor in foreground.tensors().items()}
     tensors |= {f"point.{key}": tensor for key, tensor in point.tensors().items()}
     manifest = {
         "prepare": preparation.to_map(),
+        "station": None if station is None else station.to_map(),
         "features": profile.identity(),
         "fusion": settings.fusion,
         "point": point.to_map(),
@@ -193,16 +205,24 @@ def teach(
     return path
 
 
-def plan(train: Sequence[Item], settings: TeachSettings, report: Progress) -> Preparation:
+def plan(
+    train: Sequence[Item], settings: TeachSettings, report: Progress, station: Station | None = None
+) -> Preparation:
     """Sizes, region of interest and tiles for these normals.
 
     Raises:
-        TeachError: a frame of another size or with other sensors than the first; the message names it.
+        TeachError: a frame of another size or with other sensors than the first, or than the station was
+            calibrated for; the message names it.
     """
     first = train[0].sample()
     rgb_size, depth_size = first.rgb_size, first.depth_size
     if rgb_size is None and depth_size is None:
         raise TeachError(f"{train[0].name}: has neither a colour nor a depth image")
+    if station is not None and depth_size != station.depth_size:
+        raise TeachError(
+            f"{train[0].name}: depth is {depth_size}, station {station.name} was calibrated for "
+            f"{station.depth_size} (height, width): give the frames of that station, or calibrate again"
+        )
     roi = Roi()
     if settings.roi:
         step = -(-len(train) // _ROI_FRAMES)
@@ -220,7 +240,11 @@ def plan(train: Sequence[Item], settings: TeachSettings, report: Progress) -> Pr
     assert size is not None
     layout = plan_tiles(size, roi, tile_pixels=settings.tile_pixels, overlap=settings.tile_overlap)
     return Preparation(
-        rgb_size=rgb_size, depth_size=depth_size, layout=layout, least_coverage=settings.least_coverage
+        rgb_size=rgb_size,
+        depth_size=depth_size,
+        layout=layout,
+        least_coverage=settings.least_coverage,
+        station=station,
     )
 
 

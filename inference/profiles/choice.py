@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from inference.errors import BundleError, TeachError
 from inference.profiles.base import Profile
 from inference.profiles.compact import CompactProfile
+from inference.profiles.reference import PRECISIONS, ReferenceProfile, ReferenceSettings
+from inference.profiles.runtime import Runtime
+
+PROFILES = (CompactProfile.name, ReferenceProfile.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """Where the networks that no bundle holds are found, and how they run.
+def chosen(
+    name: str, reference: ReferenceSettings, precision: str, device: torch.device, runtime: Runtime | None
+) -> Profile:
+    """The profile of that name, to teach with.
 
-    Attributes:
-        dino: weights file of DINO ViT-B/8; None asks the model hub.
-        point_mae: weights file of Point-MAE.
-        dino_sha256, point_mae_sha256: hex digests that the files must have; None takes any while teaching. A
-            bundle names those it was taught with, and no others are accepted.
-        colour: what runs the compact profile's colour network: "torch" or "openvino".
-    """
-
-    dino: Path | None = None
-    point_mae: Path | None = None
-    dino_sha256: str | None = None
-    point_mae_sha256: str | None = None
-    colour: str = "torch"
-
-
-def chosen(name: str, device: torch.device, runtime: Runtime | None) -> Profile:
-    """The profile of that name.
+    Args:
+        name: one of ``PROFILES``.
+        reference: settings of the reference profile.
+        precision: of the compact profile's colour network.
+        device: where networks run.
+        runtime: where weights are; None takes what is installed.
 
     Raises:
-        TeachError: there is none.
+        TeachError: there is no such profile.
+        WeightsError: its weights are not there, or are others.
     """
+    runtime = runtime or Runtime()
     if name == CompactProfile.name:
-        return CompactProfile(device)
-    raise TeachError(f"profile {name!r}: expected compact or reference")
+        return CompactProfile(device, runtime=runtime.colour, precision=precision)
+    if name == ReferenceProfile.name:
+        return ReferenceProfile.load(reference, runtime, device)
+    raise TeachError(f"profile {name!r}: expected {' or '.join(PROFILES)}")
 
 
 def profile_of(
@@ -49,12 +45,19 @@ def profile_of(
     """The profile that a bundle was taught with.
 
     Raises:
-        BundleError: what is installed here would give other tokens.
+        BundleError: what is installed here, or the weights given, would give other tokens.
+        WeightsError: the weights are not there.
     """
-    profile: Profile = CompactProfile(device)
-    if profile.identity() != identity:
+    runtime = runtime or Runtime()
+    profile: Profile | None = None
+    if identity.get("name") == ReferenceProfile.name:
+        settings = ReferenceSettings.from_map(identity.get("settings"))
+        profile = ReferenceProfile.load(settings, runtime, device)
+    elif identity.get("name") == CompactProfile.name and identity.get("precision") in PRECISIONS:
+        profile = CompactProfile(device, runtime=runtime.colour, precision=str(identity["precision"]))
+    if profile is None or profile.identity() != identity:
         raise BundleError(
-            f"{where}: taught with other features or other network weights than are installed here: "
-            "teach the product again with this version"
+            f"{where}: taught with other features or other network weights than are used here: give the "
+            "weights it was taught with, or teach the product again with this version"
         )
     return profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import ClassVar, Self
+from typing import ClassVar, cast
 
 import torch
 
@@ -14,7 +14,7 @@ from inference.branches.dents import Dents
 from inference.branches.gaussian import ShapeGaussian
 from inference.branches.mapping import ColourFromShape, ShapeFromColour
 from inference.branches.nearest import Nearest
-from inference.errors import DepthUnusable
+from inference.errors import DepthUnusable, InferenceError
 from inference.features import colour as colours
 from inference.features import lite, relief_tokens
 from inference.features.base import add, sub
@@ -105,21 +105,27 @@ class CompactProfile:
         Dents,
     )
 
-    def __init__(self, device: torch.device) -> None:
-        """Loads the colour network."""
-        self._device = device
-        self._lite = LiteExtractor(device)
+    def __init__(self, device: torch.device, *, runtime: str = "torch", precision: str = "float32") -> None:
+        """Loads the colour network.
 
-    @classmethod
-    def on(cls, device: str) -> Self:
-        """On a device by its name."""
-        return cls(torch.device(device))
+        Args:
+            device: where it runs.
+            runtime: what runs it on a CPU, "torch" or "openvino"; tokens differ by rounding alone.
+            precision: "float32" or "bfloat16"; taught and served in the same one.
+
+        Raises:
+            InferenceError: the runtime is not installed, or no such runtime or precision is known.
+        """
+        self._device = device
+        self._precision = precision
+        self._lite = LiteExtractor(device, runtime=_runtime(runtime), precision=_precision(precision))
 
     def identity(self) -> dict[str, object]:
         """See :class:`inference.profiles.base.Profile`."""
         return {
             "name": self.name,
             "version": VERSION,
+            "precision": self._precision,
             "colour": f"efficientnet-lite0@{lite.INPUT}, strides 8, 16, Lab contrast, grid {lite.GRID}",
             "colour_weights_sha256": lite.weights_digest(),
             "geometry": f"{relief_tokens.CHANNELS} channels of heights@{GRID}",
@@ -160,3 +166,15 @@ class CompactProfile:
             self._lite,
             self._device,
         )
+
+
+def _runtime(name: str) -> lite.Runtime:
+    if name in ("torch", "openvino"):
+        return cast(lite.Runtime, name)
+    raise InferenceError(f"colour runtime {name!r}: expected torch or openvino")
+
+
+def _precision(name: str) -> lite.Precision:
+    if name in ("float32", "bfloat16"):
+        return cast(lite.Precision, name)
+    raise InferenceError(f"precision {name!r}: expected float32 or bfloat16")
