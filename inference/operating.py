@@ -118,9 +118,7 @@ class OperatingPoint:
             report("thresholds", index + 1, len(seen))
         thresholds = {
             rule: {
-                mode: threshold_of(
-                    values, groups, shift=rules[rule].shift(_names(kinds[mode])), false_reject=false_reject
-                )
+                mode: threshold_of(values, groups, false_reject=false_reject)
                 for mode, values in by_mode.items()
             }
             for rule, by_mode in found.items()
@@ -129,7 +127,6 @@ class OperatingPoint:
             kind.name: threshold_of(
                 [calibrated.branch_scores(_only(one), [kind.name])[kind.name] for one in scores],
                 groups,
-                shift=calibrated.shift([kind.name]),
                 false_reject=false_reject,
             )
             for kind in branches
