@@ -123,13 +123,16 @@ def read_xyz(path: Path) -> NDArray[np.float32]:
             the sensor.
     """
     points = read_float_tiff(path, channels=3)
-    bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
-    if bad:
+    # The sum is finite where all are, and takes a tenth of the time.
+    with np.errstate(invalid="ignore"):
+        whole = bool(np.isfinite(points.sum(dtype=np.float64)))
+    if not whole:
+        bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
         raise DatasetError(
             f"{path}: {bad} points are not finite (NaN or infinite); a point without a reading is (0, 0, 0)"
         )
-    z = points[..., 2]
-    behind = int(np.count_nonzero((z < 0) | ((z == 0) & points[..., :2].any(axis=2))))
+    x, y, z = (points[..., axis] for axis in range(3))
+    behind = int(np.count_nonzero((z < 0) | ((z == 0) & ((x != 0) | (y != 0)))))
     if behind:
         raise DatasetError(
             f"{path}: {behind} points are not in front of the sensor (least z {float(z.min()):g}); "
@@ -153,5 +156,6 @@ def to_counts(z: NDArray[np.float32], depth_scale: float, path: Path) -> NDArray
             f"{HIGHEST_COUNT * depth_scale:g} m: read it with a depth_scale of at least "
             f"{farthest / HIGHEST_COUNT:.2g}"
         )
-    counts = np.rint(z.astype(np.float64) / depth_scale)
-    return np.where(z > 0, np.maximum(counts, 1), 0).astype(np.uint16)
+    counts = np.rint(z * np.float32(1 / depth_scale))
+    np.maximum(counts, 1, out=counts, where=z > 0)
+    return np.asarray(np.minimum(counts, HIGHEST_COUNT), np.uint16)

@@ -155,6 +155,12 @@ def nan(path: Path) -> None:
     write_tiff(path, points)
 
 
+def infinite(path: Path) -> None:
+    points = read_xyz(path)
+    points[3, 4] = np.inf, -np.inf, 1
+    write_tiff(path, points)
+
+
 def behind(path: Path) -> None:
     points = read_xyz(path)
     points[3, 4, 2] = -0.1
@@ -175,6 +181,7 @@ def cut(path: Path) -> None:
 
 LOADED: list[tuple[str, Callable[[Path], None], str]] = [
     ("nan", nan, "1 points are not finite"),
+    ("infinite", infinite, "1 points are not finite"),
     ("behind", behind, "1 points are not in front of the sensor"),
     ("far", far, "depth_scale of at least 3.1e-05"),
     ("cut", cut, "damaged or cut off"),
