@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from schemas.verdict import Mode
-from workers.options import DATA_HELP, Json, SameField, Seed
+from workers.options import DATA_HELP, Dino, Json, PointMae, SameField, Seed
 
 
 def register(app: typer.Typer) -> None:
@@ -28,31 +28,112 @@ def teach(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Models folder; the bundle is DIR/NAME/VERSION.")
     ] = Path("models"),
+    kind: Annotated[
+        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Which product of a data set of several.")] = None,
+    station: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Calibration of the station, by `calibrate`.")
+    ] = None,
     seed: Seed = 0,
     roi: Annotated[bool, typer.Option(help="Look for the region of interest in the normals.")] = True,
+    foreground: Annotated[bool, typer.Option(help="Tell the part from the belt around it.")] = True,
+    fusion: Annotated[
+        str, typer.Option(metavar="RULE", help="What decides: calibrated, cmdr, modulated or dual.")
+    ] = "calibrated",
+    false_reject: Annotated[float, typer.Option(help="Share of good parts that may be rejected.")] = 0.01,
+    profile: Annotated[str, typer.Option(metavar="NAME", help="compact or reference.")] = "compact",
+    precision: Annotated[
+        str, typer.Option(metavar="TYPE", help="Of the networks: float32 or bfloat16.")
+    ] = "float32",
+    dino: Dino = None,
+    point_mae: PointMae = None,
+    grid: Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")] = 28,
+    epochs: Annotated[int, typer.Option(help="Of the reference profile's heads.")] = 50,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     same_field: SameField = False,
     json_file: Json = None,
 ) -> None:
     """Teach a product from good parts only."""
-    from workers.commands.teach import run_teach
+    from inference.profiles.reference import ReferenceSettings
+    from inference.profiles.runtime import Runtime
+    from inference.teach import TeachSettings
+    from workers.commands.teach import Source, run_teach
 
-    run_teach(name, data, out, seed=seed, same_field=same_field or None, roi=roi, json_file=json_file)
+    settings = TeachSettings(
+        seed=seed,
+        roi=roi,
+        foreground=foreground,
+        fusion=fusion,
+        false_reject=false_reject,
+        profile=profile,
+        precision=precision,
+        reference=ReferenceSettings(grid=grid, precision=precision),
+        epochs=epochs,
+        device=device,
+    )
+    source = Source(data=data, kind=kind, category=category, same_field=same_field or None, station=station)
+    run_teach(
+        name,
+        source,
+        out,
+        settings=settings,
+        runtime=Runtime(dino=dino, point_mae=point_mae),
+        json_file=json_file,
+    )
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Option(metavar="DIR", help="A bundle: MODELS/NAME/VERSION.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="A bundle, MODELS/NAME/VERSION; repeat it to compare several."),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Instead: each category by the latest bundle of its name in DIR."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Labelled frames, or a data set of categories.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Only this product of a data set of several.")] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
     seed: Seed = 0,
     same_field: SameField = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write one page with charts and pictures.")
+    ] = None,
+    grant: Annotated[
+        list[Mode] | None,
+        typer.Option(help="Let this mode pass parts alone, if --max-miss holds.", case_sensitive=False),
+    ] = None,
+    max_miss: Annotated[
+        float | None, typer.Option(help="Accepted miss rate, such as 0.05, of the interval's upper end.")
+    ] = None,
+    revoke: Annotated[
+        list[Mode] | None, typer.Option(help="Take this mode's grant back.", case_sensitive=False)
+    ] = None,
     json_file: Json = None,
 ) -> None:
-    """Judge a bundle on the labelled test split of a folder."""
-    from workers.commands.teach import run_evaluate
+    """Judge bundles on labelled frames; grant or revoke what one sensor may pass alone."""
+    from workers.commands.evaluate import Asked, run_evaluate
 
-    run_evaluate(
-        bundle, data, bootstrap=bootstrap, seed=seed, same_field=same_field or None, json_file=json_file
+    asked = Asked(
+        bundles=bundle or (),
+        models=models,
+        data=data,
+        kind=kind,
+        category=category,
+        same_field=same_field or None,
+        bootstrap=bootstrap,
+        seed=seed,
+        grant=grant or (),
+        max_miss=max_miss,
+        revoke=revoke or (),
     )
+    run_evaluate(asked, page=report, json_file=json_file)
 
 
 def calibrate(

@@ -1,20 +1,28 @@
-"""``crosscheck teach`` and ``crosscheck evaluate``: normals to a bundle, a bundle to a table."""
+"""``crosscheck teach``: normals to a bundle."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
+from inference.bundle import read_bundle
 from inference.datasets.base import Dataset
-from inference.datasets.surface import SurfaceDataset
-from inference.evaluate import Report, evaluate
-from inference.inspector import Inspector
+from inference.datasets.open import open_dataset
+from inference.features.base import sub
+from inference.foreground import Foreground, Found
+from inference.profiles.runtime import Runtime
 from inference.roi import Roi, draw_roi
+from inference.sample import Sample
+from inference.station import Station
 from inference.teach import TeachSettings, teach
+from schemas.verdict import Mode
 from workers.commands import console
 
 
@@ -23,14 +31,36 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
     return dict(json.loads((bundle / "manifest.json").read_text(encoding="utf-8")))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Which frames: a folder, its layout and product where they must be told, and their station."""
+
+    data: Path
+    kind: str | None = None
+    category: str | None = None
+    same_field: bool | None = None
+    station: Path | None = None
+
+
 def run_teach(
-    name: str, data: Path, out: Path, *, seed: int, same_field: bool | None, roi: bool, json_file: Path | None
+    name: str,
+    source: Source,
+    out: Path,
+    *,
+    settings: TeachSettings,
+    runtime: Runtime,
+    json_file: Path | None,
 ) -> None:
     """Teach a product from a folder and say what was found."""
-    dataset = SurfaceDataset(data, same_field=same_field)
+    dataset = open_dataset(
+        source.data, kind=source.kind, category=source.category, same_field=source.same_field
+    )
+    station = None if source.station is None else Station.load(source.station)
     out.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of work
     with console.progress() as report:
-        bundle = teach(dataset, out, name=name, settings=TeachSettings(seed=seed, roi=roi), progress=report)
+        bundle = teach(
+            dataset, out, name=name, settings=settings, station=station, runtime=runtime, progress=report
+        )
     manifest = read_manifest(bundle)
     picture = _show_roi(dataset, bundle, manifest)
     table = Table(title=f"{name}, version {bundle.name}")
@@ -43,7 +73,7 @@ def run_teach(
         table.add_row(mode, f"{facts['value']:.3f}", f"{facts['low']:.3f} to {facts['high']:.3f}", may)
     console.out.print(table)
     if picture is not None:
-        console.out.print(f"region of interest: {picture} (look: the whole part must be inside the box)")
+        console.out.print(f"{picture}: look at it; the whole part must be inside the box and the outline")
     console.out.print(f"bundle: {bundle}")
     console.write_json(json_file, {"bundle": str(bundle), "manifest": manifest})
 
@@ -53,43 +83,27 @@ def _show_roi(dataset: Dataset, bundle: Path, manifest: dict[str, Any]) -> Path 
     if first.rgb is None:
         return None
     drawn = draw_roi(first.rgb, Roi.from_map(manifest["prepare"]["roi"]))
+    tensors = read_bundle(bundle).tensors
+    found = Foreground.restore(sub(tensors, "foreground.")).find(first, _mode(first))
+    if found.mask is not None:
+        drawn = _outlined(drawn, found)
     path = bundle / "region.png"
     cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     return path
 
 
-def run_evaluate(
-    bundle: Path, data: Path, *, bootstrap: int, seed: int, same_field: bool | None, json_file: Path | None
-) -> None:
-    """Judge a bundle on a labelled test split and print the table."""
-    dataset = SurfaceDataset(data, same_field=same_field)
-    dataset.test()  # a split that is not there is said before anything is loaded
-    inspector = Inspector.load(bundle)
-    with console.progress() as report:
-        found = evaluate(inspector, dataset, bootstrap=bootstrap, seed=seed, progress=report)
-    console.out.print(_table(found))
-    console.write_json(json_file, found.to_json())
+def _mode(sample: Sample) -> Mode:
+    return Mode.RGB if sample.depth is None else Mode.FUSED
 
 
-def _table(found: Report) -> Table:
-    values = found.to_json()
-    table = Table(title=f"{found.bundle} on {found.dataset}: {dict(found.counts)}")
-    # Broken by hand, so that the table fits a terminal of 80 columns.
-    table.add_column("", no_wrap=True)
-    for heading in ("image\nAUROC", "95 %", "pixel\nAUROC", "AUPRO\n@30", "false\nrejects", "misses"):
-        table.add_column(heading, justify="right")
-    sections = (("modes", values["modes"]), ("branches", values["branches"]))
-    for section, rows in sections:
-        for name, row in rows.items():
-            low_high = row["i_auroc_interval"]
-            table.add_row(
-                name,
-                console.number(row["i_auroc"]),
-                "-" if low_high is None else f"{low_high[0]:.2f}-{low_high[1]:.2f}",
-                console.number(row["p_auroc"]),
-                console.number(row["aupro_30"]),
-                console.number(row["false_reject_rate"], percent=True),
-                console.number(row["miss_rate"], percent=True),
-                end_section=section == "modes" and name == list(rows)[-1],
-            )
-    return table
+def _outlined(image: NDArray[np.uint8], found: Found) -> NDArray[np.uint8]:
+    """The picture with the foreground's outline on it."""
+    height, width = image.shape[:2]
+    rows, columns = found.box.pixels(height, width)
+    assert found.mask is not None
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    mask = cv2.resize(found.mask.astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    out = image.copy()
+    cv2.drawContours(out[rows, columns], outlines, -1, (255, 200, 0), max(1, round(min(height, width) / 250)))
+    return out
