@@ -39,6 +39,8 @@ class Head:
     reduce: ClassVar[Reduce] = Reduce.TOP
     by_cell: ClassVar[bool]
     """The net looks at one cell at a time: cells that do not count need not be given to it."""
+    masked: ClassVar[bool] = True
+    """Cells without a depth reading neither teach nor score."""
 
     def __init__(self, config: HeadConfig, net: nn.Module) -> None:
         """With a net in eval mode, on the device that scores."""
@@ -78,7 +80,8 @@ class Head:
             if source is None or target is None:
                 continue
             sizes.add((source.shape, target.shape))
-            valid = None if one.token_valid is None else one.token_valid.to(source.device)
+            valid = one.token_valid if cls.masked else None
+            valid = None if valid is None else valid.to(source.device)
             if cls.by_cell and valid is not None:
                 # Frames go one by one: leaving out cells that count for nothing changes no step.
                 source, target, valid = source[valid][None], target[valid][None], None
@@ -101,12 +104,13 @@ class Head:
 
     @torch.inference_mode()
     def score(self, evidence: Evidence) -> NDArray[np.float32]:
-        """(g, g) distances in [0, 2], 0 in cells that ``token_valid`` leaves out; None leaves none out."""
+        """(g, g) distances in [0, 2]; 0 in cells that ``token_valid`` leaves out, if the head is masked."""
         source, target = self.pair(evidence)
         assert source is not None
         assert target is not None
         source, target = source.to(self._device, self._dtype), target.to(self._device).float()
-        valid = None if evidence.token_valid is None else evidence.token_valid.to(self._device)
+        valid = evidence.token_valid if self.masked else None
+        valid = None if valid is None else valid.to(self._device)
         if valid is None:
             found = distance(self.net(source[None])[0], target)
         elif self.by_cell:
@@ -176,11 +180,17 @@ def _square(*shapes: torch.Size) -> int:
 
 
 class HeadColour(Head):
-    """r2: colour tokens decoded again (D2)."""
+    """r2: colour tokens decoded again (D2), on the whole grid.
+
+    The published training and score leave out cells without a depth reading. Here they count: a hole in depth
+    hides no stain, and a frame scores the same when depth is gone, by a net that has learnt its background.
+    The published formula masks this map when it joins the four. :class:`PublishedColour` is the other way.
+    """
 
     name: ClassVar[str] = "colour"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.RGB})
     by_cell: ClassVar[bool] = False
+    masked: ClassVar[bool] = False
 
     @staticmethod
     def make(config: HeadConfig) -> nn.Module:
@@ -195,6 +205,12 @@ class HeadColour(Head):
     @classmethod
     def _config(cls, given: torch.Size, wanted: torch.Size) -> HeadConfig:
         return HeadConfig(grid=_square(given, wanted), colour=given[-1])
+
+
+class PublishedColour(HeadColour):
+    """r2 as published: only cells with a depth reading teach and score."""
+
+    masked: ClassVar[bool] = True
 
 
 class HeadShape(Head):
@@ -280,3 +296,5 @@ def nets_of(heads: Mapping[str, Head]) -> HeadNets:
 
 HEADS: tuple[type[Head], ...] = (HeadColour, HeadShape, HeadColourFromShape, HeadShapeFromColour)
 """All four, in the order in which they are summed."""
+PUBLISHED_HEADS: tuple[type[Head], ...] = (PublishedColour, *HEADS[1:])
+"""All four, each taught as published."""

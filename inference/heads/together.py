@@ -90,19 +90,19 @@ class Heads:
     def maps(
         self, colour: torch.Tensor, shape: torch.Tensor, valid: torch.Tensor | None = None
     ) -> Mapping[str, torch.Tensor]:
-        """(B, g, g) float32 distances by branch name, 0 where not valid, on this device.
+        """(B, g, g) float32 distances by branch name, on this device; all but colour's are 0 where not valid.
 
         Args:
             colour: (B, g, g, C2).
             shape: (B, g, g, C3).
-            valid: (B, g, g) bool; None where every cell counts.
+            valid: (B, g, g) bool, cells whose shape was read; None where every cell counts.
         """
         parts = []
         for start in range(0, colour.shape[0], self._frames):
             stop = start + self._frames
             part = self._pass(colour[start:stop].to(self._device), shape[start:stop].to(self._device))
             if valid is not None:
-                part = torch.where(valid[start:stop].to(self._device), part, 0.0)
+                part[1:] = torch.where(valid[start:stop].to(self._device), part[1:], 0.0)
             parts.append(part)
         joined = torch.cat(parts, 1)
         return dict(
