@@ -119,11 +119,12 @@ class Dino:
         path = fetch() if path is None else path
         checkpoint = weights.read(path, sha256)
         found = checkpoint.tensors("state_dict", "model")
-        model = _build(config)
+        # Without storage: weights drawn here only to be replaced would cost seconds.
+        with torch.device("meta"):
+            model = _build(config)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        model.load_state_dict(
-            weights.matched(found, expected, path=path, model=f"{ARCHITECTURE} in {config}")
-        )
+        taken = weights.matched(found, expected, path=path, model=f"{ARCHITECTURE} in {config}")
+        model.load_state_dict(taken, assign=True)
         source = {"file": path.name, "sha256": checkpoint.sha256}
         return cls(model, config, source, device, dtype, compiled=compiled)
 

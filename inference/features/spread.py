@@ -6,8 +6,8 @@ nearest centres, made to sum to one.
 ``published``  to every valid point of the cloud, the rest zero; then a 3 x 3 mean without margin and an
                adaptive mean back to the full size, which blurs a little and lets the valid area grow by a
                pixel or two. 231 MB for 1152 channels at 224 x 224.
-``native``     to the one pixel nearest to the middle of each cell of a coarser grid. The adaptive means that
-               follow in the published form only blur what neighbouring cells share anyway.
+``native``     to the one pixel nearest to the middle of each cell of a coarser grid, without the two means:
+               cells are larger than what those blur.
 """
 
 from __future__ import annotations
