@@ -32,7 +32,7 @@ from inference.operating import OperatingPoint
 from inference.prepare import Preparation
 from inference.profiles.base import Progress
 from inference.profiles.choice import chosen
-from inference.profiles.reference import ReferenceSettings
+from inference.profiles.reference import PRECISIONS, ReferenceSettings
 from inference.profiles.runtime import Runtime
 from inference.roi import Roi, find_roi
 from inference.rules import CALIBRATED, RULES
@@ -95,6 +95,8 @@ class TeachSettings:
     def __post_init__(self) -> None:
         if self.fusion not in RULES:
             raise TeachError(f"teach setting fusion is {self.fusion!r}: expected {', '.join(RULES)}")
+        if self.precision not in PRECISIONS:
+            raise TeachError(f"teach setting precision is {self.precision!r}: expected float32 or bfloat16")
         for name, low, high in (
             ("seed", 0, 2**31 - 1),
             ("bank_size", 16, 100_000),

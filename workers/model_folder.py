@@ -6,6 +6,7 @@ from pathlib import Path
 
 from inference.errors import BundleError
 from inference.inspector import Inspector
+from inference.profiles.runtime import Runtime
 from workers.errors import SettingsError
 from workers.models import UnknownProduct
 
@@ -26,14 +27,16 @@ class ModelFolder:
         BundleError: a bundle is refused, or lies under another product's name.
     """
 
-    def __init__(self, root: Path, *, device: str = "cpu", parallel: int = 1) -> None:
+    def __init__(
+        self, root: Path, *, device: str = "cpu", parallel: int = 1, runtime: Runtime | None = None
+    ) -> None:
         if not root.is_dir():
             raise SettingsError(f"models folder {root}: not there; teach a product or set CROSSCHECK_MODELS")
         self._models: dict[str, Inspector] = {}
         for product in sorted(path for path in root.iterdir() if path.is_dir()):
             bundle = latest_bundle(product)
             if bundle is not None:
-                inspector = Inspector.load(bundle, device=device, parallel=parallel)
+                inspector = Inspector.load(bundle, device=device, parallel=parallel, runtime=runtime)
                 if (inspector.product, inspector.version) != (product.name, bundle.name):
                     # Copied under another name it would judge another product's parts.
                     raise BundleError(

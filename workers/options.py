@@ -27,4 +27,16 @@ SameField = Annotated[
     ),
 ]
 Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where data, logs and pids are kept.")]
+Dino = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", envvar="CROSSCHECK_DINO", help="Weights of DINO ViT-B/8, for the reference profile."
+    ),
+]
+PointMae = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", envvar="CROSSCHECK_POINT_MAE", help="Weights of Point-MAE, for the reference profile."
+    ),
+]
 DATA_HELP = "Folder with train/good, validation/good and test/*, each with rgb/, depth/ and gt/."

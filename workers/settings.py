@@ -71,6 +71,11 @@ class Settings(BaseSettings):
 
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, le=64, description="Frames scored at once on the CPU; 0 is one a core")
+    dino: Path | None = Field(None, description="Weights file of DINO ViT-B/8, for reference bundles")
+    point_mae: Path | None = Field(None, description="Weights file of Point-MAE, for reference bundles")
+    colour_runtime: Literal["torch", "openvino"] = Field(
+        "torch", description="What runs the colour network of compact bundles on the CPU"
+    )
     log: Literal["console", "json"] = Field("console", description="Log format")
 
     @model_validator(mode="after")

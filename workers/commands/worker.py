@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 import torch
 
+from inference.profiles.runtime import Runtime
 from workers.commands import console
 from workers.commands.local import open_bus, open_store
 from workers.errors import SettingsError
@@ -41,7 +42,8 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
     _check_device(settings.device)
     torch.set_num_threads(1)
     at_once = frames_at_once(settings.threads) if settings.device == "cpu" else 1
-    models = ModelFolder(settings.models, device=settings.device, parallel=at_once)
+    runtime = Runtime(dino=settings.dino, point_mae=settings.point_mae, colour=settings.colour_runtime)
+    models = ModelFolder(settings.models, device=settings.device, parallel=at_once, runtime=runtime)
     store = open_store(settings)
     bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter")
     try:
