@@ -68,22 +68,21 @@ def fit_plane(
     row0, column0 = rows.mean(), columns.mean()
     size = float(max(np.ptp(rows), np.ptp(columns), 1.0))
     design = np.stack(((columns - column0) / size, (rows - row0) / size, np.ones_like(rows)))
-    if np.linalg.matrix_rank(design @ design.T / rows.size, tol=1e-9) < 3:
+    if np.linalg.eigvalsh(design @ design.T / rows.size)[0] < 1e-9:
         raise DepthUnusable("the valid depth readings lie on one line: no plane goes through them")
-    level = float(np.median(values))
-    values = (
-        values - level
-    )  # disparities near 50,000 counts would otherwise cost the residuals their last digits
+    level = _median(values)
+    # Disparities near 50,000 counts would otherwise cost the residuals their last digits.
+    values = values - level
 
     tiny = 1e-9 * max(float(np.abs(values).max()), 1e-30)
     fit = _start(design, values)
     absolute = np.abs(values - fit @ design)
     for _ in range(rounds):
-        reach = TUKEY * max(SIGMA_PER_MAD * float(np.median(absolute)), tiny)
+        reach = TUKEY * max(SIGMA_PER_MAD * _median(absolute), tiny)
         share = np.minimum(absolute / reach, 1.0)
         fit = _solve(design, values, np.square(1.0 - np.square(share)), fit)
         absolute = np.abs(values - fit @ design)
-    mad = SIGMA_PER_MAD * float(np.median(absolute))
+    mad = SIGMA_PER_MAD * _median(absolute)
 
     a, b = float(fit[0]) / size, float(fit[1]) / size
     c = float(fit[2]) + level - a * float(column0) - b * float(row0)
@@ -93,9 +92,13 @@ def fit_plane(
 def residual(depth: NDArray[np.float32], plane: Plane) -> NDArray[np.float32]:
     """(H, W) float32, depth minus plane, in the unit of ``depth``; meaningless where the depth is."""
     rows = plane.b * np.arange(depth.shape[0], dtype=np.float64) + plane.c
-    columns = plane.a * np.arange(depth.shape[1], dtype=np.float64)
-    # In float32 only after the subtraction of a float64 plane: the plane of a far surface has many digits.
-    height: NDArray[np.float32] = np.subtract(depth, rows[:, None] + columns[None, :]).astype(np.float32)
+    columns = (plane.a * np.arange(depth.shape[1], dtype=np.float64)).astype(np.float32)
+    # The plane of a far surface has more digits than float32: what it holds of a row comes off first, which
+    # rounds next to nothing, and the rest after it.
+    level = rows.astype(np.float32)
+    height: NDArray[np.float32] = np.subtract(depth, level[:, None], dtype=np.float32)
+    height -= columns
+    height -= (rows - level).astype(np.float32)[:, None]
     return height
 
 
@@ -150,7 +153,7 @@ def _start(design: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[
     flat = np.abs(np.linalg.det(chosen)) < 1e-4  # three points nearly on one line say nothing about a slope
     chosen[flat] = np.eye(3)
     planes = np.linalg.solve(chosen, values[(_TRIPLES * count).astype(np.intp)][:, :, None])[:, :, 0]
-    planes[flat] = (0, 0, float(np.median(values)))
+    planes[flat] = (0, 0, _median(values))
     step = max(1, count // _START_POINTS)
     few = np.abs(values[None, ::step] - planes @ design[:, ::step])
     middle = few.shape[1] // 2
@@ -171,6 +174,12 @@ def _solve(
     if np.linalg.det(matrix) <= 1e-10 * matrix[2, 2] ** 3:
         return before
     return np.asarray(np.linalg.solve(matrix, weighted @ values), dtype=np.float64)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """The upper of the two middle values where there are two: a partition is enough for it."""
+    middle = values.size // 2
+    return float(np.partition(values, middle)[middle])
 
 
 def _box_sum(image: NDArray[np.float32], box: int) -> NDArray[np.float32]:

@@ -48,11 +48,15 @@ def relief(depth: NDArray[np.float32], valid: NDArray[np.bool_]) -> Relief:
     """
     plane = fit_plane(depth, valid)
     over = residual(depth, plane)
-    over[~valid] = 0
-    share = cv2.resize(valid.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
-    total = cv2.resize(over, (GRID, GRID), interpolation=cv2.INTER_AREA)
-    read = np.asarray(share > _READ_SHARE)
-    height = np.divide(total, share, out=np.zeros((GRID, GRID), np.float32), where=read)
+    if valid.all():
+        height = np.asarray(cv2.resize(over, (GRID, GRID), interpolation=cv2.INTER_AREA), np.float32)
+        read = np.ones((GRID, GRID), np.bool_)
+    else:
+        over[~valid] = 0
+        share = cv2.resize(valid.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
+        total = cv2.resize(over, (GRID, GRID), interpolation=cv2.INTER_AREA)
+        read = np.asarray(share > _READ_SHARE)
+        height = np.divide(total, share, out=np.zeros((GRID, GRID), np.float32), where=read)
     if not np.isfinite(height).all():
         raise NotFinite("depth marked as valid holds NaN or infinite readings: mark them invalid")
     return Relief(height=height, read=read, mad=plane.mad)
