@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inference.datasets.base import Dataset, Item
-from inference.datasets.surface import SurfaceDataset
+from inference.datasets.open import open_dataset
 from workers.capture.sources.base import Shot
 from workers.errors import SourceError
 
@@ -17,7 +17,7 @@ class FolderSource:
     """One split, in the dataset's order; each image is read when its shot is made.
 
     Args:
-        data: a dataset, or the folder of one in the surface layout.
+        data: a dataset, or the folder of one in any layout that is known.
         split: "train", "validation" or "test".
         loop: begin again at the end, for ever.
         limit: stop after so many shots.
@@ -41,7 +41,7 @@ class FolderSource:
             raise SourceError(f"split {split!r}: use one of {', '.join(_SPLITS)}")
         if limit is not None and limit < 0:
             raise SourceError(f"limit {limit}: use 0 or more shots")
-        dataset: Dataset = SurfaceDataset(data, same_field=same_field) if isinstance(data, Path) else data
+        dataset: Dataset = open_dataset(data, same_field=same_field) if isinstance(data, Path) else data
         reads = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self._items: Sequence[Item] = reads[split]()
         if not self._items:
