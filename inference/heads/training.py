@@ -118,8 +118,9 @@ def train(
     seed = _seed(name, settings.seed)
     order = torch.Generator().manual_seed(seed)
     with _private_randomness(seed, device), _learning(device):
-        net = make().to(device).train()
-        adam = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
+        net = make().to(device).to(memory_format=torch.channels_last).train()
+        # Fused: one pass over the weights a step instead of eight.
+        adam = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, fused=True)
         losses = []
         for epoch in range(settings.epochs):
             losses.append(_epoch(net, adam, usable, settings.batch, order))
