@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from inference.branches.base import Evidence, FitSettings, Needs, Reduce
 from inference.branches.linear import as_map, take
 from inference.errors import TeachError
+from inference.features.exact import exact
 
 _PROJECTED = 64
 _CANDIDATES = 20_000
+_ROWS = 1 << 15
+"""Tokens whose products are held at once: a tile on a CPU is one piece, a batch on a GPU a few."""
 
 
 def k_centre(points: NDArray[np.float32], count: int, first: int) -> NDArray[np.intp]:
@@ -71,15 +74,28 @@ class Nearest:
         return cls(torch.from_numpy(rows[chosen]).to(device))
 
     @torch.inference_mode()
+    def distances(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(...) Euclidean distances to the nearest row of tokens (..., C), on their device.
+
+        Nothing waits for the device, so that whole batches may be queued.
+        """
+        rows = tokens.reshape(-1, tokens.shape[-1])
+        with exact(rows.device):
+            # |x - b|^2 = |x|^2 + (|b|^2 - 2 x b): the part in brackets is one multiply-add of matrices.
+            nearest = torch.cat(
+                [
+                    torch.addmm(self._norms, part, self._columns, beta=1.0, alpha=-2.0).amin(1)
+                    for part in torch.split(rows, _ROWS)
+                ]
+            )
+        square = nearest.add_((rows * rows).sum(1))
+        return square.clamp_min_(0.0).sqrt_().view(tokens.shape[:-1])
+
     def score(self, evidence: Evidence) -> NDArray[np.float32]:
         """(28, 28) Euclidean distance to the nearest row."""
         tokens = evidence.rgb_tokens
         assert tokens is not None
-        rows = tokens.reshape(-1, tokens.shape[-1])
-        # |x - b|^2 = |x|^2 + (|b|^2 - 2 x b): the part in brackets is one multiply-add of matrices.
-        bracket = torch.addmm(self._norms, rows, self._columns, beta=1.0, alpha=-2.0)
-        square = bracket.amin(1) + (rows * rows).sum(1)
-        return as_map(square.clamp_min_(0.0).sqrt_(), tokens.shape[0])
+        return as_map(self.distances(tokens), tokens.shape[0])
 
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """The bank."""

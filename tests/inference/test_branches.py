@@ -67,6 +67,15 @@ def test_nearest_is_the_euclidean_distance_to_the_bank(tiles: list[Evidence]) ->
     assert branch.score(tiles[5]).ravel() == pytest.approx(expected, abs=1e-4)
 
 
+def test_distances_of_a_batch_are_those_of_its_tiles(tiles: list[Evidence]) -> None:
+    branch = Nearest.fit(tiles[:4], SETTINGS)
+    tokens = [one.rgb_tokens for one in tiles if one.rgb_tokens is not None]
+    batch = branch.distances(torch.stack(tokens))
+    assert batch.shape == (6, 8, 8)
+    for one, tile in zip(batch, tiles, strict=True):
+        assert one.numpy() == pytest.approx(branch.score(tile), abs=1e-4)
+
+
 def test_the_gaussian_is_a_shrunk_mahalanobis_distance(tiles: list[Evidence]) -> None:
     branch = ShapeGaussian.fit(tiles[:4], SETTINGS)
     x = rows(tiles[:4], "fine_tokens")
