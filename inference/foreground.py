@@ -37,6 +37,7 @@ from inference.silhouette import (
     Image,
     Mask,
     View,
+    bridged,
     grown,
     over_belt,
     pieces,
@@ -238,7 +239,7 @@ class Foreground:
             over = over_belt(seen, self.belt)
             if over is not None:
                 own = seen.read & (self._depth.sign * over[0] > self._depth.reach)
-                part = self._laid(pieces(own), own, seen.read)
+                part = self._laid(pieces(bridged(own, seen.read)), own, seen.read)
                 if part is not None:
                     return self._found(Source.DEPTH, part, share, remember=True)
         own_colour: Mask | None = None
@@ -377,7 +378,7 @@ def _depth_masks(views: Sequence[View], around: Mask) -> tuple[list[Mask], _Dept
     if not beyond.size:
         return None
     sign = 1.0 if float(np.median(beyond)) > 0 else -1.0
-    masks = [pieces(one.read & (sign * over[0] > reach)) for one, over in planes]
+    masks = [pieces(bridged(one.read & (sign * over[0] > reach), one.read)) for one, over in planes]
     return masks, _Depth(sign, reach)
 
 
