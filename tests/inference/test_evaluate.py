@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inference.datasets.base import GOOD, Item
+from inference.datasets.synthetic import SyntheticDataset
 from inference.errors import BadSample, DatasetError, NoReading, NotFinite
 from inference.evaluate import Inspects, evaluate
 from inference.exhibits import KEPT, SIDE
@@ -343,6 +344,23 @@ def test_what_is_shown_is_small_and_depth_alone_is_shown_in_grey() -> None:
 def as_evaluated(inspector: Inspector) -> Inspects:
     """The type checker refuses this where the inspector is not what evaluation asks for."""
     return inspector
+
+
+def test_a_taught_product_is_judged_in_every_row_at_its_own_threshold(
+    inspector: Inspector, parts: SyntheticDataset
+) -> None:
+    some = [item for label in (GOOD, "shape") for item in parts.test() if item.label == label]
+    report = evaluate(inspector, Frames([*some[:3], *some[-3:]]), bootstrap=10)
+    assert report.fullest is Mode.FUSED
+    assert {"colour", "shape"} < set(report.branches)
+    assert report.fusions
+    for name, found in report.rows().items():
+        assert found.threshold is not None, name
+        assert found.miss_rate.value is not None, name
+        assert found.p_ap.value is not None, name
+        assert found.inspected == 6, name
+    assert report.modes[Mode.DEPTH].i_auroc.value == 1.0
+    assert len(report.worst_defects) == len(report.worst_good) == 3
 
 
 def test_the_inspector_takes_what_evaluation_asks_it() -> None:
