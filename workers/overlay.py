@@ -51,11 +51,8 @@ def overlay(
         decision: on the part.
         reason: of the decision.
     """
-    seen = _seen(sample, found.mode)
-    scale = _scale(seen.shape)
-    size = (max(1, round(seen.shape[1] * scale)), max(1, round(seen.shape[0] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    small = np.asarray(cv2.resize(seen, size, interpolation=how), np.uint8)
+    small, scale = _seen(sample, found.mode)
+    size = (small.shape[1], small.shape[0])
     panels = [small]
     if found.heatmap is not None and found.threshold is not None:
         panels.append(_heated(small, found.heatmap, found.threshold))
@@ -73,17 +70,22 @@ def overlay(
     return np.asarray(page, np.uint8)
 
 
-def _seen(sample: Sample, mode: Mode | None) -> Picture:
-    if sample.rgb is not None and mode is not Mode.DEPTH:
-        return sample.rgb
-    if sample.depth is not None:
-        return depth_picture(sample.depth, disparity=False)
-    return sample.rgb if sample.rgb is not None else np.full((64, 64, 3), _SOFT, np.uint8)
-
-
-def _scale(shape: Sequence[int]) -> float:
-    longest = max(shape[:2])
-    return min(_MOST / longest, max(1.0, _LEAST / longest))
+def _seen(sample: Sample, mode: Mode | None) -> tuple[Picture, float]:
+    """What the sensor saw that regions refer to, at the panel's size, and the scale from the frame to it."""
+    use_depth = sample.depth is not None and (sample.rgb is None or mode is Mode.DEPTH)
+    image = sample.depth if use_depth else sample.rgb
+    if image is None:
+        return np.full((_LEAST, _LEAST, 3), _SOFT, np.uint8), 1.0
+    rows, columns = image.shape[:2]
+    longest = max(rows, columns)
+    scale = min(_MOST / longest, max(1.0, _LEAST / longest))
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    if use_depth:
+        # Nearest, and before it is drawn: a mean of depth and of no reading would be a height nowhere there.
+        counts = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint16)
+        return depth_picture(counts, disparity=False), scale
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8), scale
 
 
 def _heated(picture: Picture, heatmap: HeatmapArray, threshold: float) -> Picture:
