@@ -12,7 +12,7 @@ brings clouds to a frame that does not move.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -282,11 +282,6 @@ class PointMae(nn.Module):
                 kept.append(self.norm(x))
         tokens = torch.cat(kept, dim=2)
         return tokens if present is None else tokens * present[..., None]
-
-
-def smaller(config: PointConfig, **changes: object) -> PointConfig:
-    """The configuration with some values replaced."""
-    return replace(config, **changes)  # type: ignore[arg-type]
 
 
 def published_names(config: PointConfig) -> dict[str, str]:
