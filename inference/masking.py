@@ -39,8 +39,12 @@ class Inside:
         value = cv2.resize(np.where(cells, raw, np.float32(0)), (side, side), interpolation=cv2.INTER_LINEAR)
         blurred = cv2.GaussianBlur(value, (0, 0), self.blur, borderType=cv2.BORDER_REFLECT_101)
         out = np.asarray(blurred, np.float32) * weight
-        out[~self.mask] = out[self.mask].min()
+        lowest, *_ = cv2.minMaxLoc(out, self._bytes())
+        np.copyto(out, np.float32(lowest), where=~self.mask)
         return out
+
+    def _bytes(self) -> NDArray[np.uint8]:
+        return self.mask.view(np.uint8)
 
     def cut(self, raw: Image) -> Image:
         """The map on its own grid; the lowest value inside where it is outside."""
