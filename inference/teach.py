@@ -75,7 +75,7 @@ class TeachSettings:
     """
 
     seed: int = 0
-    bank_size: int = 2000
+    bank_size: int = 1000
     roi: bool = True
     foreground: bool = True
     tile_pixels: int = 640

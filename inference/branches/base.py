@@ -69,7 +69,7 @@ class FitSettings:
     """What fitting a branch may depend on beside the frames."""
 
     seed: int = 0
-    bank_size: int = 2000
+    bank_size: int = 1000
     """Rows of the nearest-neighbour bank."""
     epochs: int = 50
     """Passes over the normals that trained heads take."""
