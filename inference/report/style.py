@@ -16,7 +16,8 @@ h2{margin:0 0 6px;font-size:17px}
 h3{margin:8px 0 2px;font-size:13px;font-weight:600;overflow-wrap:anywhere}
 .say{margin:0 0 12px;color:var(--soft);max-width:90ch;font-size:14px}
 table+.say,.wide+.say{margin:10px 0 0}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:22px}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:22px}
+.charts figure{max-width:470px}
 figure{margin:0}
 figcaption{color:var(--soft);font-size:13px}
 svg{display:block;width:100%;height:auto}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 380.0, 270.0
-LEFT, RIGHT, TOP, BOTTOM = 54.0, 14.0, 14.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 20.0, 14.0, 44.0
 
 Points = Sequence[tuple[float, float]]
 
