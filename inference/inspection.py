@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ class HeatmapArray:
     values: NDArray[np.uint8] = field(repr=False)
     low: float
     high: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32], threshold: float) -> HeatmapArray:
+        """8 bits with the threshold at the middle: comparable between the frames of one mode."""
+        high = 2.0 * threshold if threshold > 0 else 1.0
+        scaled = np.clip(values * np.float32(255.0 / high), 0.0, 255.0)
+        return cls(np.asarray(np.rint(scaled), np.uint8), 0.0, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +85,12 @@ class Inspection:
             error=error,
             timings={},
         )
+
+
+def shared(inspections: Sequence[Inspection], wall_ms: float) -> list[Inspection]:
+    """Timings as shares of the batch: frames that ran side by side must not add up to more than passed."""
+    spent = sum(sum(one.timings.values()) for one in inspections)
+    share = wall_ms / spent if spent > 0 else 1.0
+    return [
+        replace(one, timings={stage: share * ms for stage, ms in one.timings.items()}) for one in inspections
+    ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -17,18 +18,20 @@ from inference.branches.base import Branch
 from inference.bundle import Bundle, read_bundle
 from inference.errors import BundleError, InferenceError, NoReading, NotFinite
 from inference.features.base import add, finite, sub
-from inference.foreground import Foreground, Found
+from inference.foreground import Foreground, Found, Source
 from inference.fusion import Measured, look
 from inference.grants import read_grants
-from inference.inspection import HeatmapArray, Inspection
+from inference.inspection import HeatmapArray, Inspection, shared
 from inference.operating import OperatingPoint, table
-from inference.prepare import MODEL_SIDE, Preparation, Sensors
+from inference.prepare import MODEL_SIDE, Preparation, Sensors, Tile
+from inference.profiles.base import Raw
 from inference.profiles.choice import profile_of
 from inference.profiles.runtime import Runtime
 from inference.regions import find_regions
 from inference.rules import Rule
 from inference.sample import Sample
 from inference.station import Station
+from inference.study import Alternative, Study
 from inference.tiles import place
 from schemas.errors import CrosscheckError
 from schemas.verdict import Mode, Region
@@ -39,42 +42,26 @@ HEATMAP_SIDE = 512
 """Longest side of a heatmap; one tile gives 256."""
 BELT_OFF = "depth:plane"
 """Scored, but never passed alone: the belt lies elsewhere than when the station was calibrated."""
+_LIBRARY = (RuntimeError, ValueError, ArithmeticError, cv2.error)
 
 
 @dataclass(frozen=True, slots=True)
-class Alternative:
-    """What another rule of fusion makes of the same evidence: score, its threshold, map over the frame."""
+class _Opened:
+    """A frame checked and cut into tiles."""
 
-    score: float
-    threshold: float
-    map: Image = field(repr=False)
+    sample: Sample
+    sensors: Sensors
+    found: Found
+    tiles: Sequence[Tile]
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
-    """The evidence on one frame in full precision: what evaluation reads.
+class _Measurement:
+    """What the branches said of a frame."""
 
-    Attributes:
-        mode, score, threshold, coverage, degraded: as in Inspection.
-        branches: calibrated image score of each branch of the mode.
-        map: (h, w) float32 fused map over the whole frame, on the score's scale.
-        branch_maps: the calibrated map of each branch, likewise; empty unless asked for.
-        low: what the maps hold where nothing was inspected.
-        alternatives: by rule of fusion, those that do not decide; empty unless asked for.
-        branch_thresholds: a branch's score above it would be a defect, were that branch alone.
-    """
-
-    mode: Mode
-    score: float
-    threshold: float
-    coverage: float
-    degraded: tuple[str, ...]
-    branches: Mapping[str, float]
-    map: Image = field(repr=False)
-    branch_maps: Mapping[str, Image] = field(repr=False)
-    low: float = 0.0
-    alternatives: Mapping[str, Alternative] = field(default_factory=dict, repr=False)
-    branch_thresholds: Mapping[str, float] = field(default_factory=dict)
+    sensors: Sensors
+    found: Found
+    measured: Measured
 
 
 class Inspector:
@@ -161,7 +148,14 @@ class Inspector:
         depth = None
         if depth_size is not None:
             depth = (30_000 + rng.integers(0, 200, depth_size)).astype(np.uint16)
-        self.inspect([Sample(rgb, depth)])
+        sample = Sample(rgb, depth)
+        sensors = Sensors(self.preparation.full_mode, 1.0, ())
+        # Around the foreground: noise shows no part, and would be refused before any network ran.
+        found = Found(Source.FRAME)
+        tiles = self.preparation.tiles(sample, sensors.mode, found)
+        opened = _Opened(sample, sensors, found, tiles)
+        raws = self._profile.read_batch(tiles) if self._device.type != "cpu" else None
+        self._guarded(partial(self._finish, opened, raws, {}))
 
     def inspect(self, batch: Sequence[Sample]) -> list[Inspection]:
         """The evidence on each sample, in order; one bad sample never raises, it gets its error.
@@ -169,31 +163,69 @@ class Inspector:
         A frame's numbers are the same alone, in any batch and in any order: each is computed by itself, in
         shapes that the bundle fixes.
         """
+        if self._device.type != "cpu":
+            return self._inspect_together(batch)
         if self._pool is None or len(batch) < 2:
             return [self._inspect(sample) for sample in batch]
         start = perf_counter()
         found = list(self._pool.map(self._inspect, batch))
-        return _shared(found, 1e3 * (perf_counter() - start))
+        return shared(found, 1e3 * (perf_counter() - start))
 
     def _inspect(self, sample: Sample) -> Inspection:
         timings: dict[str, float] = {}
+        return self._guarded(lambda: self._answer(self._measure(sample, None, timings), timings))
+
+    def _inspect_together(self, batch: Sequence[Sample]) -> list[Inspection]:
+        """One pass of the networks over all tiles of the batch: what a GPU is made for."""
+        timings: list[dict[str, float]] = [{} for _ in batch]
+        opened: list[_Opened | CrosscheckError] = []
+        for sample, times in zip(batch, timings, strict=True):
+            try:
+                opened.append(self._open(sample, None, times))
+            except CrosscheckError as error:
+                opened.append(error)
+            except _LIBRARY as error:
+                opened.append(_tripped(error))
+        ready = [one for one in opened if isinstance(one, _Opened)]
+        start = perf_counter()
+        raws = iter(self._profile.read_batch([tile for one in ready for tile in one.tiles]))
+        share = (perf_counter() - start) / max(len(ready), 1)
+        found = []
+        for one, times in zip(opened, timings, strict=True):
+            if isinstance(one, CrosscheckError):
+                found.append(Inspection.failed(one))
+                continue
+            add(times, "networks", share)
+            own = [next(raws) for _ in one.tiles]
+            found.append(self._guarded(partial(self._finish, one, own, times)))
+        return found
+
+    def _finish(self, opened: _Opened, raws: Sequence[Raw] | None, timings: dict[str, float]) -> Inspection:
+        return self._answer(self._or_colour(opened, raws, timings), timings)
+
+    @staticmethod
+    def _guarded(answer: Callable[[], Inspection]) -> Inspection:
         try:
-            sensors, found, measured = self._measure(sample, None, timings)
-            start = perf_counter()
-            score, branches = self._score(measured, sensors.mode)
-            threshold = self.thresholds[sensors.mode]
-            canvas = self._canvas(measured, sensors.mode, self._rule, 0.0)
-            heat = self._over_frame(canvas, sensors.mode, 0.0)
-            regions: tuple[Region, ...] = ()
-            if score > threshold.value:
-                regions = self._regions(canvas, measured, sensors.mode, threshold.value)
-            heatmap = _heatmap(heat, threshold.value)
-            add(timings, "fuse", perf_counter() - start)
+            return answer()
         except CrosscheckError as error:
             return Inspection.failed(error)
-        except (RuntimeError, ValueError, ArithmeticError, cv2.error) as error:
+        except _LIBRARY as error:
             # A frame that trips a library must not take its neighbours along, and must never pass.
-            return Inspection.failed(InferenceError(f"inspection failed: {type(error).__name__}: {error}"))
+            return Inspection.failed(_tripped(error))
+
+    def _answer(self, evidence: _Measurement, timings: dict[str, float]) -> Inspection:
+        """The evidence as the worker wants it. Raises NotFinite."""
+        sensors, found, measured = evidence.sensors, evidence.found, evidence.measured
+        start = perf_counter()
+        score, branches = self._score(measured, sensors.mode)
+        threshold = self.thresholds[sensors.mode]
+        canvas = self._canvas(measured, sensors.mode, self._rule, 0.0)
+        heat = self._over_frame(canvas, sensors.mode, 0.0)
+        regions: tuple[Region, ...] = ()
+        if score > threshold.value:
+            regions = self._regions(canvas, measured, sensors.mode, threshold.value)
+        heatmap = HeatmapArray.of(heat, threshold.value)
+        add(timings, "fuse", perf_counter() - start)
         return Inspection(
             mode=sensors.mode,
             score=score,
@@ -229,8 +261,8 @@ class Inspector:
         Raises:
             InferenceError: what Inspection.error would hold.
         """
-        sensors, _, measured = self._measure(sample, mode, {})
-        mode = sensors.mode
+        evidence = self._measure(sample, mode, {})
+        sensors, measured, mode = evidence.sensors, evidence.measured, evidence.sensors.mode
         score, branches = self._score(measured, mode)
         names, low = self._point.names(mode), self._rule.floor(self._point.names(mode))
         singles: dict[str, Image] = {}
@@ -261,31 +293,24 @@ class Inspector:
             branch_thresholds={name: self._point.branch_thresholds[name].value for name in names},
         )
 
-    def _measure(
-        self, sample: Sample, mode: Mode | None, timings: dict[str, float]
-    ) -> tuple[Sensors, Found, Measured]:
+    def _measure(self, sample: Sample, mode: Mode | None, timings: dict[str, float]) -> _Measurement:
         """Sensors used, where the part is, raw evidence. Raises InferenceError."""
+        return self._or_colour(self._open(sample, mode, timings), None, timings)
+
+    def _open(self, sample: Sample, mode: Mode | None, timings: dict[str, float]) -> _Opened:
+        """A frame checked and cut into tiles. Raises InferenceError."""
         if mode is not None:
-            sample = Sample(
-                None if mode is Mode.DEPTH else sample.rgb,
-                None if mode is Mode.RGB else sample.depth,
-                sample.depth_scale,
+            sample = replace(
+                sample,
+                rgb=None if mode is Mode.DEPTH else sample.rgb,
+                depth=None if mode is Mode.RGB else sample.depth,
             )
         start = perf_counter()
         sensors = self.preparation.sensors(sample)
         add(timings, "prepare", perf_counter() - start)
-        try:
-            return self._measure_with(sample, sensors, timings)
-        except NoReading:
-            # Depth was there and no plane goes through it: the frame is what its colour alone says.
-            if sensors.mode is not Mode.FUSED:
-                raise
-            degraded = (*sensors.degraded, "depth:invalid")
-            return self._measure_with(sample, Sensors(Mode.RGB, 1.0, degraded), timings)
+        return self._cut(sample, sensors, timings)
 
-    def _measure_with(
-        self, sample: Sample, sensors: Sensors, timings: dict[str, float]
-    ) -> tuple[Sensors, Found, Measured]:
+    def _cut(self, sample: Sample, sensors: Sensors, timings: dict[str, float]) -> _Opened:
         mode = sensors.mode
         start = perf_counter()
         found = self._foreground.find(sample, mode)
@@ -298,13 +323,33 @@ class Inspector:
         tiles = self.preparation.tiles(sample, mode, found)
         add(timings, "foreground", middle - start)
         add(timings, "prepare", perf_counter() - middle)
-        evidence = [self._features.evidence(tile, timings=timings) for tile in tiles]
+        return _Opened(sample, sensors, found, tiles)
+
+    def _or_colour(
+        self, opened: _Opened, raws: Sequence[Raw] | None, timings: dict[str, float]
+    ) -> _Measurement:
+        """What the branches say; of a frame through whose depth no plane goes, what its colour says alone."""
+        try:
+            return self._look(opened, raws, timings)
+        except NoReading:
+            if opened.sensors.mode is not Mode.FUSED:
+                raise
+            degraded = (*opened.sensors.degraded, "depth:invalid")
+            return self._look(
+                self._cut(opened.sample, Sensors(Mode.RGB, 1.0, degraded), timings), None, timings
+            )
+
+    def _look(self, opened: _Opened, raws: Sequence[Raw] | None, timings: dict[str, float]) -> _Measurement:
+        given = raws or [None] * len(opened.tiles)
+        evidence = [
+            self._features.evidence(tile, raw=raw, timings=timings)
+            for tile, raw in zip(opened.tiles, given, strict=True)
+        ]
         start = perf_counter()
-        branches = [self._branches[name] for name in self._point.names(mode)]
-        seen = [look(one, branches) for one in evidence]
-        measured = self._point.measure(seen, mode)
+        branches = [self._branches[name] for name in self._point.names(opened.sensors.mode)]
+        measured = self._point.measure([look(one, branches) for one in evidence], opened.sensors.mode)
         add(timings, "branches", perf_counter() - start)
-        return sensors, found, measured
+        return _Measurement(opened.sensors, opened.found, measured)
 
     def _belt_is_off(self, sample: Sample, mode: Mode) -> bool:
         """Whether the belt lies where the station's calibration did not find it."""
@@ -361,17 +406,5 @@ def _station(values: object, ray_map: torch.Tensor | None) -> Station | None:
     return Station.from_map(values, None if ray_map is None else ray_map.float().numpy())
 
 
-def _shared(inspections: Sequence[Inspection], wall_ms: float) -> list[Inspection]:
-    """Timings as shares of the batch: frames that ran side by side must not add up to more than passed."""
-    spent = sum(sum(one.timings.values()) for one in inspections)
-    share = wall_ms / spent if spent > 0 else 1.0
-    return [
-        replace(one, timings={stage: share * ms for stage, ms in one.timings.items()}) for one in inspections
-    ]
-
-
-def _heatmap(values: Image, threshold: float) -> HeatmapArray:
-    """8 bits with the threshold at the middle: comparable between the frames of one mode."""
-    high = 2.0 * threshold if threshold > 0 else 1.0
-    scaled = np.clip(values * np.float32(255.0 / high), 0.0, 255.0)
-    return HeatmapArray(np.asarray(np.rint(scaled), np.uint8), 0.0, high)
+def _tripped(error: Exception) -> InferenceError:
+    return InferenceError(f"inspection failed: {type(error).__name__}: {error}")

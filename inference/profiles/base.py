@@ -77,6 +77,10 @@ class Profile(Protocol):
         """What does not depend on the normals: the costly part."""
         ...
 
+    def read_batch(self, tiles: Sequence[Tile]) -> Sequence[Raw]:
+        """The same of many tiles, in one pass where the device likes that."""
+        ...
+
     def fit(self, frames: Sequence[Frame], report: Progress) -> Features:
         """The standards of these normals. Raises TeachError: they cannot be used."""
         ...

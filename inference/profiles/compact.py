@@ -140,6 +140,12 @@ class CompactProfile:
         """Raw colour tokens (28, 28, C); None without colour."""
         return None if tile.rgb is None else colours.raw_tokens(self._lite, tile.rgb)
 
+    def read_batch(self, tiles: Sequence[Tile]) -> list[Raw]:
+        """See :class:`inference.profiles.base.Profile`."""
+        given = [tile.rgb for tile in tiles if tile.rgb is not None]
+        found = iter(colours.raw_tokens_batch(self._lite, given)) if given else iter(())
+        return [None if tile.rgb is None else next(found) for tile in tiles]
+
     def fit(self, frames: Sequence[Frame], report: Progress) -> CompactFeatures:
         """See :class:`inference.profiles.base.Profile`."""
         colour = shape = None

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -22,6 +23,7 @@ from inference.errors import BundleError, DepthUnusable, EncoderError, TeachErro
 from inference.features import cloud as clouds
 from inference.features import spread
 from inference.features.base import add
+from inference.features.cloud import Cloud
 from inference.features.dino import Dino, DinoConfig
 from inference.features.point_mae import PointConfig, PointMae
 from inference.prepare import Tile
@@ -92,7 +94,7 @@ class ReferenceSettings:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Tokens of one tile on the CPU, as the networks give them.
+    """Tokens of one tile, as the networks give them.
 
     Attributes:
         colour: (28, 28, 768) float32, None without colour.
@@ -158,10 +160,17 @@ class ReferenceProfile:
 
     def read_shape(self, tile: Tile) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """(g, g, 1152) and (g, g) on the CPU, None where there is no cloud."""
-        if tile.shape_depth is None or tile.shape_valid is None:
+        cloud = self._cloud(tile)
+        if cloud is None:
             return None, None
+        ((shape, cells),) = self._shapes([cloud])
+        return shape.cpu(), cells.cpu()
+
+    def _cloud(self, tile: Tile) -> Cloud | None:
+        if tile.shape_depth is None or tile.shape_valid is None:
+            return None
         try:
-            cloud = clouds.build(
+            return clouds.build(
                 tile.shape_depth,
                 tile.shape_valid,
                 depth_scale=tile.depth_scale,
@@ -170,13 +179,31 @@ class ReferenceProfile:
                 frame=self.settings.frame,
                 centred=self.settings.centred,
             )
-            xyz = torch.from_numpy(cloud.xyz)[None].to(self._device)
-            valid = torch.from_numpy(cloud.valid)[None].to(self._device)
-            found = self._points(xyz, valid)
         except DepthUnusable:
-            return None, None
-        shape, cells = spread.native(found.tokens, found.groups, xyz, valid, self.settings.grid)
-        return shape[0].cpu(), cells[0].cpu()
+            return None
+
+    def _shapes(self, built: Sequence[Cloud]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(g, g, 1152) and (g, g) of each cloud, on the device."""
+        if not built:
+            return []
+        xyz = torch.from_numpy(np.stack([one.xyz for one in built])).to(self._device)
+        valid = torch.from_numpy(np.stack([one.valid for one in built])).to(self._device)
+        found = self._points(xyz, valid)
+        shapes, cells = spread.native(found.tokens, found.groups, xyz, valid, self.settings.grid)
+        return list(zip(shapes, cells, strict=True))
+
+    def read_batch(self, tiles: Sequence[Tile]) -> list[Read]:
+        """See :class:`inference.profiles.base.Profile`."""
+        given = [tile.rgb for tile in tiles if tile.rgb is not None]
+        colours = iter(self._dino.tokens(np.stack(given)) if given else ())
+        built = [self._cloud(tile) for tile in tiles]
+        shapes = iter(self._shapes([one for one in built if one is not None]))
+        out = []
+        for tile, cloud in zip(tiles, built, strict=True):
+            colour = None if tile.rgb is None else next(colours)
+            shape, valid = (None, None) if cloud is None else next(shapes)
+            out.append(Read(colour, shape, valid))
+        return out
 
     def fit(self, frames: Sequence[Frame], report: Progress) -> ReferenceFeatures:
         """Nothing to fit: heads compare directions of raw tokens."""

@@ -263,3 +263,16 @@ def test_the_inspection_and_the_study_agree(inspector: Inspector, samples: list[
     inside = study.map > study.low
     assert (study.map[inside] >= highest[inside] - 1e-3).all()
     assert (study.map[inside] <= highest[inside] + math.log(len(study.branches)) + 1e-2).all()
+
+
+def test_one_pass_over_a_batch_gives_the_numbers_of_frames_one_by_one(
+    inspector: Inspector, samples: list[Sample]
+) -> None:
+    wrong = Sample(np.zeros((10, 10, 3), np.uint8), None)
+    mixed = [samples[0], wrong, Sample(samples[1].rgb, None), Sample(None, samples[2].depth), samples[3]]
+    alone = [inspector.inspect([one])[0] for one in mixed]
+    together = inspector._inspect_together(mixed)
+    assert [one.score for one in together] == [one.score for one in alone]
+    assert [one.mode for one in together] == [one.mode for one in alone]
+    assert [type(one.error) for one in together] == [type(one.error) for one in alone]
+    assert inspector._inspect_together([]) == []

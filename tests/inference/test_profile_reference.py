@@ -75,6 +75,19 @@ def test_it_teaches_and_inspects_in_every_mode(
     assert again.score == found[0].score
 
 
+def test_one_pass_over_a_batch_gives_what_frames_give_one_by_one(
+    bundle: Path, runtime: Runtime, normals: SyntheticDataset
+) -> None:
+    inspector = Inspector.load(bundle, runtime=runtime)
+    samples = [item.sample() for item in normals.train()[:3]]
+    samples[1] = replace(samples[1], depth=None)
+    alone = [inspector.inspect([one])[0] for one in samples]
+    together = inspector._inspect_together(samples)
+    assert [one.mode for one in together] == [one.mode for one in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.score == pytest.approx(other.score, rel=1e-3)
+
+
 def test_a_marked_part_scores_higher_than_a_good_one_by_either_rule(
     bundle: Path, runtime: Runtime, normals: SyntheticDataset
 ) -> None:

@@ -68,10 +68,13 @@ def run_teach(
     table.add_column("threshold", justify="right")
     table.add_column("interval", justify="right")
     table.add_column("may pass alone")
-    for mode, facts in manifest["point"]["thresholds"][manifest["fusion"]].items():
-        may = "yes" if mode == "FUSED" else "not before `crosscheck evaluate --grant`"
+    thresholds = manifest["point"]["thresholds"][manifest["fusion"]]
+    for mode in (one.value for one in Mode if one.value in thresholds):
+        facts, may = thresholds[mode], "yes" if len(thresholds) == 1 or mode == "FUSED" else "no"
         table.add_row(mode, f"{facts['value']:.3f}", f"{facts['low']:.3f} to {facts['high']:.3f}", may)
     console.out.print(table)
+    if len(thresholds) > 1:
+        console.out.print("a sensor may pass parts alone once `crosscheck evaluate --grant` allows it")
     if picture is not None:
         console.out.print(f"{picture}: look at it; the whole part must be inside the box and the outline")
     console.out.print(f"bundle: {bundle}")
