@@ -77,7 +77,12 @@ def write_bundle(
         "name": name,
         "version": version,
         **manifest,
-        "tensors": {"file": TENSORS, "sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)},
+        "tensors": {
+            "file": TENSORS,
+            "sha256": hashlib.sha256(blob).hexdigest(),
+            "bytes": len(blob),
+            "names": sorted(tensors),
+        },
     }
     text = json.dumps(described, indent=2, sort_keys=True, allow_nan=False) + "\n"
     draft: Path | None = None
@@ -136,6 +141,13 @@ def read_bundle(path: Path) -> Bundle:
         tensors = load(blob)
     except (SafetensorError, ValueError, KeyError) as error:
         raise BundleError(f"{path / TENSORS}: not a safetensors file ({error})") from error
+    if described.get("names") != sorted(tensors):
+        named = described.get("names")
+        known = set(map(str, named)) if isinstance(named, list) else set()
+        raise BundleError(
+            f"{path / TENSORS}: missing {sorted(known - tensors.keys())}, unexpected "
+            f"{sorted(tensors.keys() - known)} by the manifest's names: copy the bundle again or teach again"
+        )
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise BundleError(f"{path / TENSORS}: tensor {key!r} holds values that are not finite")

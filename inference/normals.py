@@ -10,7 +10,7 @@ import numpy as np
 
 from inference.branches.base import Evidence
 from inference.datasets.base import Item
-from inference.errors import NoPart, TeachError
+from inference.errors import NoPart, NoReading, TeachError
 from inference.foreground import Foreground
 from inference.prepare import Preparation
 from inference.profiles.base import Features, Frame, Profile, Progress
@@ -64,7 +64,10 @@ def read_frames(
         for array in (sample.rgb, sample.depth):
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
-        sensors = preparation.sensors(sample)
+        try:
+            sensors = preparation.sensors(sample)
+        except NoReading as error:
+            raise TeachError(f"{item.name}: {error}; or remove this frame") from error
         if sensors.degraded:
             raise TeachError(
                 f"{item.name}: {', '.join(sensors.degraded)}: normals must show every sensor; remove it"

