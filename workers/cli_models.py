@@ -57,7 +57,7 @@ def teach(
     """Teach a product from good parts only."""
     from inference.profiles.reference import ReferenceSettings
     from inference.profiles.runtime import Runtime
-    from inference.teach import TeachSettings
+    from inference.teach_settings import TeachSettings
     from workers.commands.teach import Source, run_teach
 
     settings = TeachSettings(
@@ -99,6 +99,9 @@ def evaluate(
         str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
     ] = None,
     category: Annotated[str | None, typer.Option(help="Only this product of a data set of several.")] = None,
+    dino: Dino = None,
+    point_mae: PointMae = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
     seed: Seed = 0,
     same_field: SameField = False,
@@ -118,6 +121,7 @@ def evaluate(
     json_file: Json = None,
 ) -> None:
     """Judge bundles on labelled frames; grant or revoke what one sensor may pass alone."""
+    from inference.profiles.runtime import Runtime
     from workers.commands.evaluate import Asked, run_evaluate
 
     asked = Asked(
@@ -127,6 +131,8 @@ def evaluate(
         kind=kind,
         category=category,
         same_field=same_field or None,
+        device=device,
+        runtime=Runtime(dino=dino, point_mae=point_mae),
         bootstrap=bootstrap,
         seed=seed,
         grant=grant or (),

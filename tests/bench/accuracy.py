@@ -3,6 +3,8 @@
     python tests/bench/accuracy.py                          synthetic parts of 256 pixels
     python tests/bench/accuracy.py --sizes 192,256,512      at three sizes
     python tests/bench/accuracy.py --data DIR               a folder with train/, validation/ and test/
+    python tests/bench/accuracy.py --data MVTEC --profile reference --dino FILE --point-mae FILE --report FILE
+                                                            each category of a data set, and their mean
 
 Each seed teaches anew. Rows are the modes, the other rules of fusion on the same evidence, and each branch
 alone; FUSED is the default. Figures are means over seeds, with the 95 % interval of the mean for synthetic
@@ -15,7 +17,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.datasets.base import Dataset
-from inference.datasets.open import open_dataset
+from inference.datasets.open import categories, open_dataset
 from inference.datasets.synthetic import SyntheticDataset
 from inference.evaluate import evaluate
 from inference.inspector import Inspector
+from inference.profiles.runtime import Runtime
+from inference.report import write_report
 from inference.results import Combined, Measure, Report, combine
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from tests.bench.claims import LEAST, Claim, claims
 
 MARGIN = 0.03
@@ -39,11 +45,13 @@ MARGIN = 0.03
 console = Console(width=170)
 
 
-def judge(dataset: Dataset, seed: int, folder: Path, bootstrap: int, profile: str) -> Report:
+def judge(dataset: Dataset, name: str, seed: int, folder: Path, args: argparse.Namespace) -> Report:
     """Teach with a seed and evaluate."""
-    settings = TeachSettings(seed=seed, profile=profile)
-    bundle = teach(dataset, folder / f"seed-{seed}", name="bench", settings=settings)
-    return evaluate(Inspector.load(bundle), dataset, bootstrap=bootstrap, seed=seed)
+    settings = TeachSettings(seed=seed, profile=args.profile, device=args.device)
+    runtime = Runtime(dino=args.dino, point_mae=args.point_mae)
+    bundle = teach(dataset, folder / f"seed-{seed}", name=name, settings=settings, runtime=runtime)
+    inspector = Inspector.load(bundle, device=args.device, runtime=runtime)
+    return evaluate(inspector, dataset, bootstrap=args.bootstrap, seed=seed)
 
 
 def mean(measures: Sequence[Measure]) -> float | None:
@@ -160,34 +168,73 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--defects", type=int, default=30, help="synthetic: defects of each kind")
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--profile", default="compact")
+    parser.add_argument("--dino", type=Path, help="weights file, for the reference profile")
+    parser.add_argument("--point-mae", type=Path, help="weights file, for the reference profile")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--report", type=Path, help="a page with charts and pictures, of the first seed")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One set of tables: a size of synthetic parts, a folder, or a category of a data set."""
+
+    key: str
+    title: str
+    open: Callable[[int], Dataset]
+
+
+def places(args: argparse.Namespace) -> list[Place]:
+    """What is measured."""
+    if args.data is None:
+
+        def rendered(size: int) -> Callable[[int], Dataset]:
+            return lambda seed: synthetic(seed, size, args.defects)
+
+        sizes = [int(one) for one in args.sizes.split(",")]
+        return [Place(str(size), f"synthetic parts of {size} pixels", rendered(size)) for size in sizes]
+    names = categories(args.data)
+    if not names:
+        return [Place("data", str(args.data), lambda _: open_dataset(args.data))]
+
+    def category(name: str) -> Callable[[int], Dataset]:
+        return lambda _: open_dataset(args.data, category=name)
+
+    return [Place(name, name, category(name)) for name in names]
 
 
 def main() -> int:
     """Run the benchmark; 1 when FUSED falls behind a row on a kind, or a kind is weak."""
     args = arguments()
     holds = True
+    real = args.data is not None
     written: dict[str, Any] = {}
-    for size in [0] if args.data is not None else [int(one) for one in args.sizes.split(",")]:
+    everything: list[list[Report]] = []
+    for place in places(args):
         reports: list[Report] = []
-        where = str(args.data) if args.data is not None else f"synthetic parts of {size} pixels"
         with tempfile.TemporaryDirectory() as folder:
             for number in range(args.seeds):
-                real = args.data is not None
                 seed = number if real else args.first_seed + number
-                dataset = open_dataset(args.data) if real else synthetic(seed, size, args.defects)
-                reports.append(judge(dataset, seed, Path(folder), args.bootstrap, args.profile))
-                console.print(f"{where}, seed {seed}: FUSED I-AUROC {shown(mean([_default(reports[-1])]))}")
-        independent = args.data is None
-        overall(reports, f"{where}, mean of {args.seeds} seeds", independent=independent)
+                reports.append(judge(place.open(seed), place.key, seed, Path(folder), args))
+                console.print(
+                    f"{place.title}, seed {seed}: FUSED I-AUROC {shown(_default(reports[-1]).value)}"
+                )
+        overall(reports, f"{place.title}, mean of {args.seeds} seeds", independent=not real)
         holds = by_kind(reports) and holds
-        found = claims(reports, independent=independent)
-        holds = say(found, where) and holds
-        written["data" if args.data is not None else str(size)] = {
+        found = claims(reports, independent=not real)
+        holds = say(found, place.title) and holds
+        everything.append(reports)
+        written[place.key] = {
             "reports": [report.to_json() for report in reports],
             "claims": [claim.to_json() for claim in found],
         }
+    if len(everything) > 1:
+        # Over categories (or sizes), which share no frame; of a folder the first seed, as seeds share theirs.
+        flat = [report for reports in everything for report in (reports[:1] if real else reports)]
+        overall(flat, f"mean of {len(flat)}, {len(everything)} sets", independent=True)
+    if args.report is not None:
+        write_report(args.report, [reports[0] for reports in everything], categories=len(everything) > 1)
     if args.json is not None:
         args.json.write_text(json.dumps(written, indent=2))
     return 0 if holds else 1

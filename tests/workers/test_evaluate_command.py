@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from inference.datasets.open import open_dataset
 from inference.errors import BundleError, DatasetError, GrantRefused
 from inference.evaluate import evaluate as judge
 from inference.grants import GRANTS, read_grants
+from inference.profiles.runtime import Runtime
 from inference.sample import Sample
 from schemas.verdict import Mode
 from workers.commands import console, evaluate
@@ -73,7 +74,7 @@ class Brightest:
 def _inspector(monkeypatch: pytest.MonkeyPatch) -> None:
     class Loads:
         @staticmethod
-        def load(bundle: Path) -> Brightest:
+        def load(bundle: Path, *, device: str, runtime: Runtime | None) -> Brightest:
             return Brightest(bundle)
 
     monkeypatch.setattr(evaluate, "Inspector", Loads)
@@ -225,9 +226,6 @@ def test_a_new_version_starts_without_the_grants_of_the_old(bundle: Path, produc
     )
     again = bundle_of(bundle.parents[1], "cap", "2")
     assert read_grants(again, read_bundle(again).digest) == {}
-
-
-Change = Callable[[Asked], Asked]
 
 
 @pytest.mark.parametrize(

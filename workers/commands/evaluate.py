@@ -14,6 +14,7 @@ from inference.errors import DatasetError
 from inference.evaluate import evaluate
 from inference.grants import GRANTABLE, decide, revoke_grant, write_grant
 from inference.inspector import Inspector
+from inference.profiles.runtime import Runtime
 from inference.report import write_report
 from inference.results import Report, combine_reports
 from schemas.verdict import Mode
@@ -32,6 +33,7 @@ class Asked:
             each category of a data set is judged by the latest bundle of that name.
         data: the labelled folder. kind, category: its layout and product, where they are not recognised.
         same_field: depth of another size shows the same field.
+        device, runtime: what the networks run on, and where those are that no bundle holds.
         bootstrap, seed: of the intervals.
         grant, max_miss: modes to grant, and the miss rate that is accepted. revoke: modes to take back.
     """
@@ -42,6 +44,8 @@ class Asked:
     kind: str | None = None
     category: str | None = None
     same_field: bool | None = None
+    device: str = "cpu"
+    runtime: Runtime | None = None
     bootstrap: int = 1000
     seed: int = 0
     grant: Sequence[Mode] = ()
@@ -92,7 +96,7 @@ def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None) -> 
             def step(stage: str, done: int, total: int, name: str = name) -> None:
                 progress(f"{name}{stage}", done, total)
 
-            inspector = Inspector.load(folder)
+            inspector = Inspector.load(folder, device=asked.device, runtime=asked.runtime)
             reports.append(
                 evaluate(inspector, dataset, bootstrap=asked.bootstrap, seed=asked.seed, progress=step)
             )
