@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(teach)
     app.command()(evaluate)
+    app.command()(benchmark)
     app.command()(calibrate)
     app.command("inspect")(inspect_folder)
 
@@ -140,6 +141,61 @@ def evaluate(
         revoke=revoke or (),
     )
     run_evaluate(asked, page=report, json_file=json_file)
+
+
+def benchmark(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A data set of categories, such as MVTec 3D-AD.")],
+    models: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where bundles go; a run that was stopped goes on there.")
+    ] = Path("benchmark"),
+    kind: Annotated[
+        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    profile: Annotated[str, typer.Option(metavar="NAME", help="compact or reference.")] = "compact",
+    fusion: Annotated[
+        str, typer.Option(metavar="RULE", help="What decides: calibrated, cmdr, modulated or dual.")
+    ] = "calibrated",
+    precision: Annotated[
+        str, typer.Option(metavar="TYPE", help="Of the networks: float32 or bfloat16.")
+    ] = "float32",
+    dino: Dino = None,
+    point_mae: PointMae = None,
+    grid: Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")] = 28,
+    epochs: Annotated[int, typer.Option(help="Of the reference profile's heads.")] = 50,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
+    seed: Seed = 0,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write one page with charts and pictures.")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Teach and judge every category of a data set; print the mean beside published figures."""
+    from inference.profiles.reference import ReferenceSettings
+    from inference.profiles.runtime import Runtime
+    from inference.teach_settings import TeachSettings
+    from workers.commands.benchmark import Benchmark, run_benchmark
+
+    settings = TeachSettings(
+        seed=seed,
+        fusion=fusion,
+        profile=profile,
+        precision=precision,
+        reference=ReferenceSettings(grid=grid, precision=precision),
+        epochs=epochs,
+        device=device,
+    )
+    asked = Benchmark(
+        data=data,
+        models=models,
+        settings=settings,
+        runtime=Runtime(dino=dino, point_mae=point_mae),
+        kind=kind,
+        category=category,
+        bootstrap=bootstrap,
+    )
+    run_benchmark(asked, page=report, json_file=json_file)
 
 
 def calibrate(

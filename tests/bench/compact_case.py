@@ -10,7 +10,8 @@ from inference.datasets.synthetic import SyntheticDataset
 from inference.inspector import Inspector
 from inference.profiles.runtime import Runtime
 from inference.sample import Sample
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from tests.bench.paired import Case, Timings
 
 

@@ -19,7 +19,8 @@ from inference.datasets.base import Dataset, Item
 from inference.datasets.surface import SurfaceDataset
 from inference.datasets.synthetic import SyntheticDataset
 from inference.sample import Sample
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from schemas.frame import Frame
 from schemas.images import encode_colour, encode_depth
 from schemas.part import PartKey

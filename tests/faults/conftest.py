@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from inference.datasets.synthetic import SyntheticDataset
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from tests.faults.line import PRODUCT, SEED, SIZE
 
 

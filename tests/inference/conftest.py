@@ -9,7 +9,8 @@ import torch
 
 from inference.datasets.synthetic import SyntheticDataset
 from inference.inspector import Inspector
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 
 SETTINGS = TeachSettings(bank_size=300, folds=3)
 

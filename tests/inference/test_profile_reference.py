@@ -19,7 +19,8 @@ from inference.inspector import Inspector
 from inference.profiles.reference import ReferenceSettings
 from inference.profiles.runtime import Runtime
 from inference.sample import Sample
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from schemas.verdict import Mode
 
 DINO = DinoConfig(dim=24, depth=2, heads=2)

@@ -25,7 +25,8 @@ from inference.evaluate import evaluate
 from inference.inspection import Inspection
 from inference.inspector import Inspector
 from inference.sample import Sample
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from schemas.verdict import Decision, Mode
 from workers.steps.deciding import decide
 

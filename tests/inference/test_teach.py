@@ -18,7 +18,8 @@ from inference.errors import TeachError
 from inference.grants import Grant, write_grant
 from inference.inspector import Inspector
 from inference.sample import Sample
-from inference.teach import TeachSettings, folds_by_group, teach
+from inference.teach import folds_by_group, teach
+from inference.teach_settings import TeachSettings
 from schemas.verdict import Mode
 
 SMALL = TeachSettings(bank_size=60, folds=2)

@@ -20,7 +20,8 @@ from inference.errors import WrongSize
 from inference.inspection import HeatmapArray, Inspection
 from inference.inspector import Inspector
 from inference.sample import Sample
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from schemas.verdict import Decision, Mode, Region, SeenBy
 from tests.e2e.inprocess import Call, assert_one_line, command_line
 from workers.commands.inspect import COLUMNS

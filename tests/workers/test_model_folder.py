@@ -9,7 +9,8 @@ import pytest
 
 from inference.datasets.synthetic import SyntheticDataset
 from inference.errors import BundleError
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from workers.errors import SettingsError
 from workers.model_folder import ModelFolder
 from workers.models import UnknownProduct

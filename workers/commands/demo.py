@@ -15,7 +15,8 @@ from rich.table import Table
 from compose.services import Services
 from inference.datasets.synthetic import SyntheticDataset
 from inference.inspector import Inspector
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from schemas.verdict import Decision
 from workers.bus.base import Bus
 from workers.bus.memory import MemoryBus

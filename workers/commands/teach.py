@@ -21,7 +21,8 @@ from inference.profiles.runtime import Runtime
 from inference.roi import Roi, draw_roi
 from inference.sample import Sample
 from inference.station import Station
-from inference.teach import TeachSettings, teach
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from schemas.verdict import Mode
 from workers.commands import console
 
