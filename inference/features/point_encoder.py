@@ -162,17 +162,14 @@ class GroupEncoder(nn.Module):
     def _running(
         self, points: torch.Tensor, matrix: torch.Tensor, start: torch.Tensor, fold: _Folded
     ) -> torch.Tensor:
-        """(G, dim): all layers of one frame (G, K, 3) with learned statistics, in one pass."""
+        """(G, dim): all layers of one frame (G, K, 3) with learned statistics."""
         middle, deviation = _learned(self.third_norm)
         scale = self.third_norm.weight / deviation
         shift = self.third_norm.bias + (fold.joined_bias - middle) * scale
-        joined = (fold.joined * scale[:, None]).to(self.dtype)
-        tokens = []
-        for some in torch.split(points, _rows(points)):
-            h = self._opened(some, matrix, start)
-            group = functional.linear(self._most(h, fold), fold.shared) * scale + shift
-            tokens.append(self._last(h, group, joined, fold))
-        return torch.cat(tokens)
+        opened = [self._opened(some, matrix, start) for some in torch.split(points, _rows(points))]
+        most = torch.cat([self._most(some, fold) for some in opened])
+        group = functional.linear(most, fold.shared) * scale + shift
+        return self._last(opened, group, fold.joined * scale[:, None], fold)
 
     def _frame(
         self,
@@ -211,21 +208,29 @@ class GroupEncoder(nn.Module):
         scale = self.third_norm.weight / (variance.clamp_min(0) + self.third_norm.eps).sqrt()
         joined = fold.joined * scale[:, None]
         group = moved * scale + (self.third_norm.bias - functional.linear(middle, joined))
-        cast = joined.to(self.dtype)
-        parts = zip(opened, torch.split(group, rows), strict=True)
-        return torch.cat([self._last(h, some, cast, fold) for h, some in parts])
+        return self._last(opened, group, joined, fold)
 
     def _most(self, some: torch.Tensor, fold: _Folded) -> torch.Tensor:
         """(g, 256) float32: the maximum over each group of the second layer."""
         return functional.linear(some, fold.to_local).amax(1).float() + fold.local_bias
 
     def _last(
-        self, some: torch.Tensor, start: torch.Tensor, matrix: torch.Tensor, fold: _Folded
+        self, opened: list[torch.Tensor], start: torch.Tensor, matrix: torch.Tensor, fold: _Folded
     ) -> torch.Tensor:
-        """(g, dim) float32: third layer with its norm folded in, ReLU, fourth, maximum over each group."""
-        x = functional.linear(some, matrix)
-        x = x.add_(start.to(x.dtype)[:, None]).relu_()
-        return functional.linear(x, fold.out).amax(1).float() + self.fourth.bias
+        """(G, dim) float32: third layer with its norm folded in, ReLU, fourth, maximum over each group.
+
+        relu(x + s) is max(x, -s) + s, and s is one for all points of a group: it joins after the maximum.
+        """
+        matrix = matrix.to(self.dtype)
+        floor = (-start).to(self.dtype)
+        most, first = [], 0
+        for some in opened:
+            x = functional.linear(some, matrix)
+            torch.maximum(x, floor[first : first + len(some), None], out=x)
+            most.append(functional.linear(x, fold.out).amax(1))
+            first += len(some)
+        joined = functional.linear(floor.float(), fold.out.float(), self.fourth.bias.neg())
+        return torch.cat(most).float() - joined
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Choose the precision of the products, and fold the weights anew: call it after they changed."""
