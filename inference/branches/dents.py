@@ -34,6 +34,7 @@ Image = NDArray[np.float32]
 _BOXES = (25, 39, 31, 49, 79)  # neighbourhood of the local contrast, about ten sigma of the wider Gaussian
 _TOP = (8, 8, 2, 2, 2)  # pixels whose mean is a frame's strongest place: one pixel alone is noisier
 _LOCAL_CAP = 2.5  # a dent must not raise the restlessness that it is judged by
+_PLACE_FLOOR = 0.3  # of the noise by coverage: most of a part is quieter than its edges, which that holds too
 _LEAST_SPREAD = 0.05  # of log strength; perfectly even normals still differ from new ones
 _LEAST_RATIO = 1e-3
 _LOWEST = -8.0  # score of a place with nothing to see
@@ -177,7 +178,8 @@ class Dents:
         index = cv2.convertScaleAbs(response.coverage, alpha=255)
         noise = cv2.LUT(index, self._tables[k])
         if pose is not None:
-            noise = np.maximum(noise, pose.to_frame(self.noise.places[tile][k]))
+            place = pose.to_frame(self.noise.places[tile][k])
+            noise = np.maximum(noise * np.float32(_PLACE_FLOOR), place)
         ratio = np.abs(response.difference)
         ratio /= noise
         capped = np.minimum(ratio, np.float32(_LOCAL_CAP))

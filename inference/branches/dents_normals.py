@@ -49,7 +49,7 @@ def levels_by_coverage(frames: Sequence[Sequence[Response]]) -> Image:
 def levels_by_place(
     frames: Sequence[Sequence[Response]], tiles: Sequence[int], poses: Sequence[Pose]
 ) -> tuple[tuple[Image, ...], ...]:
-    """Per tile and scale (s, s) float32: rms of the difference at that place, smoothed over its own size.
+    """Per tile and scale (s, s) float32: rms of the difference at that place, smoothed over half its own size.
 
     The edge of a part that never lies quite the same is strange on every frame; there it takes more.
     """
@@ -65,7 +65,8 @@ def levels_by_place(
             for frame, pose in mine:
                 power += pose.to_reference(np.square(frame[k].difference))
                 count += pose.to_reference(frame[k].known.astype(np.float32))
-            sigma = SIGMAS[k] * side / GRID
+            # More smoothing spreads the noise of edges over the quiet places beside them, where dents lie.
+            sigma = 0.5 * SIGMAS[k] * side / GRID
             smooth = [
                 cv2.GaussianBlur(one, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for one in (power, count)
             ]
