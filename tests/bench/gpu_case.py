@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -14,7 +17,9 @@ from inference.features.dino import Dino
 from inference.features.lite import LiteExtractor
 from inference.features.point_mae import PointMae
 from inference.heads.together import HeadNets
+from inference.inspector import Inspector
 from inference.sample import Sample
+from tests.bench.compact_case import inspected
 from tests.bench.reference_case import DTYPES, Images, Native, Sizes, prepared
 from tests.bench.roofline import Work, work_of
 
@@ -24,14 +29,14 @@ class GpuRow:
     """One configuration on the GPU, from images in pinned memory to scores' maps on the device.
 
     Attributes:
-        ceilings: frames a second that operations and that bytes allow.
+        ceilings: frames a second that operations and that bytes allow; None where the host has a part in it.
         memory_mb: peak of the allocator.
     """
 
     name: str
     batch: int
     ms: float
-    ceilings: tuple[float, float]
+    ceilings: tuple[float, float] | None
     memory_mb: float
 
     @property
@@ -41,7 +46,7 @@ class GpuRow:
 
     def to_json(self) -> dict[str, Any]:
         """Stable keys."""
-        operations, moved = self.ceilings
+        operations, moved = self.ceilings or (None, None)
         return {
             "name": self.name,
             "batch": self.batch,
@@ -67,6 +72,22 @@ def waited(call: Callable[[], object], rounds: int) -> float:
     return median(found)
 
 
+def compact_rows(
+    bundle: Path, samples: Sequence[Sample], batches: Sequence[int], rounds: int, precision: str
+) -> list[GpuRow]:
+    """The compact profile's inspector: colour on the GPU, shape on the host, verdicts' evidence out."""
+    inspector = Inspector.load(bundle, device="cuda", parallel=len(os.sched_getaffinity(0)))
+    inspector.warm()
+    found = []
+    for batch in batches:
+        chosen = [samples[i % len(samples)] for i in range(batch)]
+        torch.cuda.reset_peak_memory_stats()
+        ms = waited(partial(inspected, inspector, chosen, {}), rounds)
+        memory = torch.cuda.max_memory_allocated() / 2**20
+        found.append(GpuRow(f"compact fused {precision}", batch, ms, None, memory))
+    return found
+
+
 def rows(
     samples: Sequence[Sample],
     sizes: Sizes,
@@ -76,7 +97,7 @@ def rows(
     tera_operations: dict[str, float],
     tera_bytes: float,
 ) -> list[GpuRow]:
-    """The reference profile on every native grid, and the compact profile's colour tokens."""
+    """The reference profile's networks and heads on every native grid, and compact colour tokens."""
     device = torch.device("cuda")
     found: list[GpuRow] = []
 
@@ -102,17 +123,8 @@ def rows(
             for grid in sizes.grids:
                 nets = HeadNets.random(sizes.heads(grid), 0)
                 native = Native(dino, points, nets, grid, device, dtype)
-                add(
-                    f"reference {grid} {precision}",
-                    batch,
-                    precision,
-                    lambda native=native, pinned=pinned: native.maps(pinned, {}),  # type: ignore[misc]
-                )
+                add(f"reference {grid} {precision}", batch, precision, partial(native.maps, pinned, {}))
             tiles = [one.numpy() for one in images[0]]
-            add(
-                f"compact colour tokens {precision}",
-                batch,
-                precision,
-                lambda extractor=extractor, tiles=tiles: extractor.tokens_batch(tiles),  # type: ignore[misc]
-            )
+            call = partial(extractor.tokens_batch, tiles)
+            add(f"compact colour tokens {precision}", batch, precision, call)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.bench import inspector
+from inference.features.dino import Dino
+from inference.features.point_mae import PointMae
+from inference.heads.together import HeadNets
+from tests.bench import compact_case, inspector, reference_case
 from tests.bench.paired import Case, Timed, Timings, cores, peak_memory, ratios, take_turns
 from tests.bench.roofline import Work, work_of
 
@@ -70,6 +74,25 @@ def test_operations_and_bytes_are_those_of_the_products() -> None:
         assert found.operations == 2 * 64 * 4 * 2 * 9
         layer = work_of(lambda: functional.linear(a, b.T.contiguous()))
         assert layer == Work(2 * 3 * 5 * 7, 4 * (15 + 35 + 21))
+
+
+def test_the_work_of_a_batch_is_that_of_its_frames() -> None:
+    sizes, cpu = reference_case.TINY, torch.device("cpu")
+    frames = compact_case.samples(compact_case.product(size=64, train=8))[:1] * 2
+    native = reference_case.Native(
+        Dino.random(sizes.dino, 0),
+        PointMae.random(sizes.points, 0),
+        HeadNets.random(sizes.heads(14), 0),
+        14,
+        cpu,
+        torch.float32,
+    )
+    two = reference_case.prepared(frames, sizes)
+    one = reference_case.prepared(frames[:1], sizes)
+    alone, together = (work_of(partial(native.maps, images, {})) for images in (one, two))
+    assert together.operations == pytest.approx(2 * alone.operations)
+    # Weights are moved once for both.
+    assert alone.bytes < together.bytes < 2 * alone.bytes
 
 
 def test_ceilings_are_peaks_shared_by_frames() -> None:
