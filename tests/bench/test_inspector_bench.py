@@ -90,7 +90,8 @@ def test_the_work_of_a_batch_is_that_of_its_frames() -> None:
     two = reference_case.prepared(frames, sizes)
     one = reference_case.prepared(frames[:1], sizes)
     alone, together = (work_of(partial(native.maps, images, {})) for images in (one, two))
-    assert together.operations == pytest.approx(2 * alone.operations)
+    # Less the little that depends on weights alone.
+    assert together.operations == pytest.approx(2 * alone.operations, rel=0.01)
     # Weights are moved once for both.
     assert alone.bytes < together.bytes < 2 * alone.bytes
 
