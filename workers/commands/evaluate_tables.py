@@ -75,7 +75,9 @@ def _counts(report: Report) -> str:
 
 
 def _empty(title: str, columns: Sequence[tuple[str, str]]) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left")
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left"
+    )
     table.add_column("", no_wrap=True)
     for _, heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
