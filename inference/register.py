@@ -21,6 +21,7 @@ Image = NDArray[np.float32]
 _LEVELS = ((32, 1.0, 4), (64, 0.7, 4), (128, 0.0, 1))  # side, sigma, steps; the last is the dearest
 _MOST_SHIFT = GRID / 6  # cells; further away it is not this part lying a little differently
 _MOST_LINEAR = 0.25
+_SMALL_STEP = (0.02, 3e-4)  # cells of shift and share of the linear part: a level is done after it
 _DAMPING = 1e-3  # keeps a groove or a disk, which can slide or turn unseen, from wandering
 
 
@@ -49,12 +50,19 @@ class Pose:
         matrix = _matrix(self.shift, self.linear, image.shape[0])
         return _warp(image, matrix, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
+    def relief_to_reference(self, height: Image) -> Image:
+        """A relief (128, 128) over the frame, as it lies over the reference; its edges stay sharp."""
+        matrix = _matrix(self.shift, self.linear, GRID)
+        return _warp(height, matrix, cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+
     def less(self, height: Image, shape: Image) -> Image:
         """``height`` of the frame less ``shape`` where it lies in it, and less the plane between the two."""
+        # Linear interpolation rounds an edge off, by how much the pose decides: the rest looks like a dent.
+        there = _warp(shape, _matrix(self.shift, self.linear, GRID), cv2.INTER_CUBIC)
         offset = (np.arange(GRID, dtype=np.float32) - (GRID - 1) / 2).astype(np.float32)
         a, b, c = (np.float32(value) for value in self.plane)
         return np.asarray(
-            height - self.to_frame(shape) - (a * offset[None, :] + (b * offset + c)[:, None]),
+            height - there - (a * offset[None, :] + (b * offset + c)[:, None]),
             dtype=np.float32,
         )
 
@@ -86,6 +94,8 @@ class Reference:
                 linear = linear - step[2:6].reshape(2, 2)
                 if np.abs(shift).max() > _MOST_SHIFT or np.abs(linear - np.eye(2)).max() > _MOST_LINEAR:
                     return Pose()
+                if _is_small(step[:2] * (GRID / side), step[2:6]):
+                    break
         # The plane was found at the reference's places: turn it and move its origin along with the part.
         slope = np.linalg.solve(linear.T, plane[:2])
         level_there = float(plane[2] - slope @ shift)
@@ -94,6 +104,10 @@ class Reference:
             linear=(float(linear[0, 0]), float(linear[0, 1]), float(linear[1, 0]), float(linear[1, 1])),
             plane=(float(slope[0]), float(slope[1]), level_there),
         )
+
+
+def _is_small(shift: NDArray[np.float64], linear: NDArray[np.float64]) -> bool:
+    return bool(np.abs(shift).max() < _SMALL_STEP[0] and np.abs(linear).max() < _SMALL_STEP[1])
 
 
 def _step(

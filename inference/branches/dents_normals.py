@@ -49,7 +49,7 @@ def levels_by_coverage(frames: Sequence[Sequence[Response]]) -> Image:
 def levels_by_place(
     frames: Sequence[Sequence[Response]], tiles: Sequence[int], poses: Sequence[Pose]
 ) -> tuple[tuple[Image, ...], ...]:
-    """Per tile and scale (s, s) float32: rms of the difference at that place, smoothed over half its own size.
+    """Per tile and scale (s, s) float32: rms of the difference at that place, smoothed over half its size.
 
     The edge of a part that never lies quite the same is strange on every frame; there it takes more.
     """

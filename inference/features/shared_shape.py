@@ -169,7 +169,7 @@ class Normals:
         flat = np.zeros((GRID, GRID), np.float32)
         laid = []
         for pose, height, one in zip(poses, filled, self.reliefs, strict=True):
-            over = pose.to_reference(pose.less(height, flat))
+            over = pose.relief_to_reference(pose.less(height, flat))
             read = pose.to_reference(one.read.astype(np.float32)) > 0.5
             laid.append((over, np.asarray(read)))
         return laid
