@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.branches.base import Branch, Needs
-from inference.calibration import Scale, Threshold, threshold_of
+from inference.calibration import Scale
 from inference.errors import BundleError, TeachError
 from inference.fusion import fuse_maps, top_mean
 from inference.tiles import TileLayout, stitch
@@ -38,8 +38,8 @@ BLOCK = 32
 READ_SHARE = 0.5
 """With less of a region read by the depth sensor, nothing is said of what that sensor did not show."""
 LAMBDA = 0.5
-OPTIONS = ("map", "modulated", "dual")
-"""Image scores to compare: the top mean of the fused map, of the modulated map, and the mixed score."""
+OPTIONS = ("modulated", "dual")
+"""Image scores: of the modulated map, and the mixed one."""
 
 _UPPER = 0.95
 _CALIBRATION = (0.05, 0.95)
@@ -97,7 +97,6 @@ class Disagreement:
         colour_shown, shape_shown: of each side's map: the ``SHOWN`` quantile of normals' highest values in a
             block of ``BLOCK`` pixels. A whole frame's peak would ask too much of a side in one small region.
         base, robust, upper: of S_base, S_rob and Q95 of the modulated maps.
-        thresholds: of each of ``OPTIONS``.
     """
 
     colour: Span
@@ -107,29 +106,17 @@ class Disagreement:
     base: Span
     robust: Span
     upper: Span
-    thresholds: Mapping[str, Threshold]
 
     @classmethod
-    def fit(
-        cls,
-        normals: Iterable[SideMaps],
-        groups: Sequence[str],
-        *,
-        shift: float,
-        false_reject: float,
-        scores: Sequence[float] | None = None,
-    ) -> Disagreement:
-        """From held-out normals, each group of frames counted as one in the thresholds.
+    def fit(cls, normals: Iterable[SideMaps], scores: Sequence[float]) -> Disagreement:
+        """From held-out normals.
 
         Args:
             normals: gone through twice, so a list, or an object that makes each frame anew; not a generator.
-            groups: lot or recording of each.
-            shift: as in :func:`inference.calibration.threshold_of`.
-            false_reject: share of good frames that may be above a threshold.
-            scores: as in :meth:`scores`, of each normal.
+            scores: image score of each before modulation; see :meth:`scores`.
 
         Raises:
-            TeachError: no normals, or ``groups`` is not one for each of them on both passes.
+            TeachError: no normals, or not one score for each of them on both passes.
         """
         middles: list[tuple[float, float]] = []
         peaks: list[tuple[float, float]] = []
@@ -142,8 +129,8 @@ class Disagreement:
             peaks.append((float(one.colour.max()), float(read.max())))
             blocks[0].append(_block_peaks(one.colour, None))
             blocks[1].append(_block_peaks(one.shape, one.valid))
-        if not middles or len(middles) != len(groups):
-            raise TeachError(f"disagreement: {len(middles)} normal frames in {len(groups)} groups")
+        if not middles or len(middles) != len(scores):
+            raise TeachError(f"disagreement: {len(middles)} normal frames and {len(scores)} scores")
         low, high = np.median(middles, 0), np.quantile(peaks, EVIDENCE, axis=0)
         none = Span(0.0, 1.0)
         half = cls(
@@ -154,28 +141,15 @@ class Disagreement:
             base=none,
             robust=none,
             upper=none,
-            thresholds={},
         )
-        own: Sequence[float | None] = [None] * len(groups) if scores is None else list(scores)
-        rows = [half._parts(one, score) for one, score in zip(normals, own, strict=False)]
-        parts = np.array(rows, np.float64)
-        if len(own) != len(groups):
-            raise TeachError(f"disagreement: {len(groups)} normal frames and {len(own)} scores")
-        if len(parts) != len(groups):
+        parts = np.array(
+            [half._parts(one, score) for one, score in zip(normals, scores, strict=False)], np.float64
+        )
+        if len(parts) != len(scores):
             raise TeachError("disagreement: the normals can be gone through only once: give a list")
         ends = np.quantile(parts, _CALIBRATION, axis=0)
         base, robust, upper = (Span.of(float(ends[0, k]), float(ends[1, k])) for k in range(3))
-        whole = replace(half, base=base, robust=robust, upper=upper)
-        options = {
-            "map": parts[:, 3],
-            "modulated": parts[:, 0],
-            "dual": np.array([whole._dual(*row[:3]) for row in parts]),
-        }
-        thresholds = {
-            name: threshold_of(values.tolist(), groups, shift=shift, false_reject=false_reject)
-            for name, values in options.items()
-        }
-        return replace(whole, thresholds=thresholds)
+        return replace(half, base=base, robust=robust, upper=upper)
 
     def label(self, region: Mask, maps: SideMaps) -> SeenBy | None:
         """Which sensors show the defect in a region.
@@ -224,28 +198,26 @@ class Disagreement:
         """(h, w) float32: the fused map, stronger where the sensors disagree."""
         return modulate(maps.fused, self.disagreement(maps), lam=lam)
 
-    def scores(self, maps: SideMaps, *, score: float | None = None) -> dict[str, float]:
-        """The image score of each of ``OPTIONS``, comparable with ``thresholds``.
+    def scores(self, maps: SideMaps, score: float) -> dict[str, float]:
+        """The image score of each of ``OPTIONS``.
 
         Args:
             maps: of the frame.
-            score: the frame's image score before modulation, where it is not the mean of the map's top 1 %. A
-                branch that gives its very peak has a score that a mean dilutes: modulation then adds to that
-                score what it adds to the mean.
+            score: the frame's image score before modulation. A branch that gives its very peak has a score
+                that the mean of the map's top 1 % dilutes: modulation adds to the score what it adds to
+                that mean.
         """
         parts = self._parts(maps, score)
-        return {"map": parts[3], "modulated": parts[0], "dual": self._dual(*parts[:3])}
+        return {"modulated": parts[0], "dual": self._dual(*parts)}
 
-    def _parts(self, maps: SideMaps, score: float | None) -> tuple[float, float, float, float]:
-        """(S_base, S_rob, Q95) of the modulated map, and the score of the map as it was."""
+    def _parts(self, maps: SideMaps, score: float) -> tuple[float, float, float]:
+        """(S_base, S_rob, Q95) of the modulated map."""
         gap = self.disagreement(maps)
         image = modulate(maps.fused, gap)
         upper = float(np.quantile(image, _UPPER))
         robust = 0.60 * upper + 0.25 * float(image.mean(dtype=np.float64))
         robust += 0.15 * float(gap.mean(dtype=np.float64))
-        before = top_mean(maps.fused)
-        plain = before if score is None else score
-        return plain + top_mean(image) - before, robust, upper, plain
+        return score + top_mean(image) - top_mean(maps.fused), robust, upper
 
     def _dual(self, base: float, robust: float, upper: float) -> float:
         """S = (1 - w) S_base + w S_rob, w = sigmoid(C - R): robust where the scalars do not agree.
@@ -264,27 +236,18 @@ class Disagreement:
         """Plain values for the manifest."""
         spans = {name: asdict(getattr(self, name)) for name in _SPANS}
         shown = {name: getattr(self, name) for name in _SHOWN}
-        return {**spans, **shown, "thresholds": {name: one.to_map() for name, one in self.thresholds.items()}}
+        return {**spans, **shown}
 
     @classmethod
     def from_map(cls, values: Mapping[str, object]) -> Disagreement:
         """Back from :meth:`to_map`.
 
         Raises:
-            BundleError: a scale or a threshold is missing or no scale.
+            BundleError: a scale is missing or no scale.
         """
-        thresholds = values.get("thresholds")
-        if not isinstance(thresholds, Mapping):
-            raise BundleError("the bundle's disagreement lacks thresholds: teach the product again")
-        found: dict[str, Threshold] = {}
-        for name in OPTIONS:
-            one = thresholds.get(name)
-            if not isinstance(one, Mapping):
-                raise BundleError(f"the bundle's disagreement lacks the threshold {name!r}: teach again")
-            found[name] = Threshold.from_map(one)
         colour, shape, base, robust, upper = (_span(values.get(name), name) for name in _SPANS)
         colour_shown, shape_shown = (_number(values.get(name), name) for name in _SHOWN)
-        return cls(colour, shape, colour_shown, shape_shown, base, robust, upper, found)
+        return cls(colour, shape, colour_shown, shape_shown, base, robust, upper)
 
 
 _SPANS = ("colour", "shape", "base", "robust", "upper")

@@ -102,7 +102,7 @@ class Inspector:
         self._branches: dict[str, Branch] = {}
         for kind in self._profile.branches(self.preparation.full_mode):
             state = sub(bundle.tensors, f"{kind.name}.")
-            self._branches[kind.name] = kind.restore(state, self._device)
+            self._branches[kind.name] = self._profile.ready(kind.restore(state, self._device))
         self._point = OperatingPoint.restore(
             table(manifest, "point", where),
             sub(bundle.tensors, "point."),

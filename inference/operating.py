@@ -63,6 +63,8 @@ class OperatingPoint:
         groups: Sequence[str],
         kinds: Kinds,
         layout: TileLayout,
+        *,
+        distances: bool,
         false_reject: float,
         report: Progress,
     ) -> Self:
@@ -73,6 +75,8 @@ class OperatingPoint:
             groups: lot or recording of each frame.
             kinds: see the class.
             layout: of the tiles.
+            distances: whether maps are distances in [0, 2]; others are divided by their medians before the
+                published formula.
             false_reject: share of good frames that may be above a threshold.
             report: progress.
         """
@@ -102,12 +106,10 @@ class OperatingPoint:
 
             disagreement = Disagreement.fit(
                 _Again(lambda: map(fused, frames())),
-                groups,
-                shift=calibrated.shift(names),
-                false_reject=false_reject,
-                scores=[calibrated.score(measured, names, Mode.FUSED) for measured in frames()],
+                [calibrated.score(measured, names, Mode.FUSED) for measured in frames()],
             )
-        published = Cmdr({kind.name: _median(seen, kind.name) for kind in branches}, layout)
+        norms = {kind.name: 1.0 if distances else _median(seen, kind.name) for kind in branches}
+        published = Cmdr(norms, layout)
         rules = _rules(calibrated, published, disagreement, branches)
 
         found: dict[str, dict[Mode, list[float]]] = {rule: {mode: [] for mode in kinds} for rule in rules}

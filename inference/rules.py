@@ -52,10 +52,6 @@ class Rule(Protocol):
         """A value below everything that the map can hold."""
         ...
 
-    def shift(self, names: Sequence[str]) -> float:
-        """What is added to a score before its logarithm is taken, so that it is positive on normals."""
-        ...
-
 
 class Calibrated:
     """Log-sum-exp of the branches, each in standard deviations of its normals."""
@@ -90,15 +86,12 @@ class Calibrated:
         """Distances are at least 0, so branches start at -mean / sd."""
         return -10.0 - max(abs(self.scales[n].mean) / self.scales[n].deviation for n in names)
 
-    def shift(self, names: Sequence[str]) -> float:
-        """With one branch of distances d, score + mean / sd = d / sd: its logarithm is that of d."""
-        return float(np.mean([abs(self.scales[n].mean) / self.scales[n].deviation for n in names]))
-
 
 class Cmdr:
-    """The published formula on the maps of m2, m3, r2 and r3, each divided by its median on normals.
+    """The published formula on the maps of m2, m3, r2 and r3, each divided by its norm.
 
-    The map is normalised as the published image score is, so that the score is the map's highest value.
+    The norm of distances is 1; other maps are divided by their median on normals. The map is normalised as
+    the published image score is, so that the score is the map's highest value.
     """
 
     def __init__(self, norms: Mapping[str, float], layout: TileLayout) -> None:
@@ -146,10 +139,6 @@ class Cmdr:
         """Products of distances are at least 0."""
         return -1.0
 
-    def shift(self, names: Sequence[str]) -> float:
-        """None: the published score is a positive ratio."""
-        return 0.0
-
 
 class Disagreeing:
     """The calibrated rule, corrected by where the two sensors disagree; without both it is that rule.
@@ -172,7 +161,7 @@ class Disagreeing:
         if sides is None:
             return self._base.score(measured, names, mode)
         score = self._base.score(measured, names, mode)
-        return checked(self._disagreement.scores(sides, score=score)[self._name], measured.scores)
+        return checked(self._disagreement.scores(sides, score)[self._name], measured.scores)
 
     def canvas(self, measured: Measured, names: Sequence[str], mode: Mode, *, empty: float) -> Image:
         """See :class:`Rule`."""
@@ -193,10 +182,6 @@ class Disagreeing:
     def floor(self, names: Sequence[str]) -> float:
         """See :class:`Rule`: modulation raises positive values only."""
         return self._base.floor(names)
-
-    def shift(self, names: Sequence[str]) -> float:
-        """See :class:`Rule`."""
-        return self._base.shift(names)
 
 
 def checked(score: float, branches: Mapping[str, float]) -> float:

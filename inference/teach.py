@@ -29,7 +29,7 @@ from inference.fusion import Seen, look
 from inference.normals import check_sizes, evidence_of, read_frames
 from inference.operating import OperatingPoint
 from inference.prepare import Preparation
-from inference.profiles.base import Progress
+from inference.profiles.base import Profile, Progress
 from inference.profiles.choice import chosen
 from inference.profiles.runtime import Runtime
 from inference.roi import Roi, find_roi
@@ -80,7 +80,7 @@ def teach(
     report = progress or (lambda stage, done, total: None)
     check_name("product", name)
     train, validation = list(dataset.train()), list(dataset.validation())
-    _check_items(dataset, train, validation)
+    _check_items(dataset, train, validation, settings)
     preparation = plan(train, settings, report, station)
 
     device = torch.device(settings.device)
@@ -94,10 +94,11 @@ def teach(
     unseen = evidence_of(held_out, features, report, "validation tokens")
 
     kinds = profile.branches(preparation.full_mode)
-    seen = _out_of_fold(taught, kinds, settings, report)
-    branches = _fit(taught, kinds, settings)
+    seen = _out_of_fold(taught, profile, kinds, settings, report)
+    branches = _fit(taught, kinds, settings, report)
+    scoring = [profile.ready(branch) for branch in branches]
     for index, (frame, tiles) in enumerate(zip(held_out, unseen, strict=True)):
-        seen.append((frame.group, [look(tile, branches) for tile in tiles]))
+        seen.append((frame.group, [look(tile, scoring) for tile in tiles]))
         report("validate", index + 1, len(held_out))
 
     point = OperatingPoint.fit(
@@ -105,8 +106,9 @@ def teach(
         [group for group, _ in seen],
         {mode: profile.branches(mode) for mode in modes_of(preparation.full_mode)},
         preparation.layout,
-        settings.false_reject,
-        report,
+        distances=profile.distances,
+        false_reject=settings.false_reject,
+        report=report,
     )
     tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}
     for branch in branches:
@@ -224,7 +226,9 @@ def modes_of(full: Mode) -> tuple[Mode, ...]:
     return (Mode.FUSED, Mode.RGB, Mode.DEPTH) if full is Mode.FUSED else (full,)
 
 
-def _check_items(dataset: Dataset, train: Sequence[Item], validation: Sequence[Item]) -> None:
+def _check_items(
+    dataset: Dataset, train: Sequence[Item], validation: Sequence[Item], settings: TeachSettings
+) -> None:
     if len(train) < MIN_TRAIN:
         raise TeachError(
             f"{dataset.name}: {len(train)} teaching frames, at least {MIN_TRAIN} are needed: "
@@ -234,6 +238,12 @@ def _check_items(dataset: Dataset, train: Sequence[Item], validation: Sequence[I
         raise TeachError(
             f"{dataset.name}: no validation split: put defect-free frames that are not in train/good "
             "into validation/good"
+        )
+    alone = {item.group for item in validation}
+    if not settings.calibration_folds and len(alone) < MIN_GROUPS:
+        raise TeachError(
+            f"{dataset.name}: without folds thresholds are set on validation frames alone, which come from "
+            f"{len(alone)} lots or recordings: give at least {MIN_GROUPS}, or --folds 5"
         )
     groups = {item.group for item in train}
     if len(groups) < MIN_GROUPS:
@@ -257,7 +267,10 @@ def _smaller(image: NDArray[Pixel], how: int) -> NDArray[Pixel]:
 
 
 def _fit(
-    evidence: Sequence[Sequence[Evidence]], kinds: Sequence[type[Branch]], settings: TeachSettings
+    evidence: Sequence[Sequence[Evidence]],
+    kinds: Sequence[type[Branch]],
+    settings: TeachSettings,
+    report: Progress,
 ) -> list[Branch]:
     tiles = [tile for frame in evidence for tile in frame]
     fit = FitSettings(
@@ -265,25 +278,28 @@ def _fit(
         bank_size=settings.bank_size,
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
+        progress=report,
     )
     return [branch.fit(tiles, fit) for branch in kinds]
 
 
 def _out_of_fold(
     evidence: Sequence[Sequence[Evidence]],
+    profile: Profile,
     kinds: Sequence[type[Branch]],
     settings: TeachSettings,
     report: Progress,
 ) -> list[tuple[str, list[Seen]]]:
     """(group, raw maps of each tile) of every teaching frame, by branches that never saw its group."""
+    if not settings.calibration_folds:
+        return []
     groups = [frame[0].group for frame in evidence]
-    folds = folds_by_group(groups, settings.folds, settings.seed)
+    folds = folds_by_group(groups, settings.calibration_folds, settings.seed)
     seen: list[tuple[str, list[Seen]]] = []
     done = 0
     for fold in range(max(folds) + 1):
-        branches = _fit(
-            [frame for frame, own in zip(evidence, folds, strict=True) if own != fold], kinds, settings
-        )
+        others = [frame for frame, own in zip(evidence, folds, strict=True) if own != fold]
+        branches = [profile.ready(branch) for branch in _fit(others, kinds, settings, report)]
         for frame, own in zip(evidence, folds, strict=True):
             if own == fold:
                 seen.append((frame[0].group, [look(tile, branches) for tile in frame]))

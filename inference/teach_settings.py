@@ -20,7 +20,9 @@ class TeachSettings:
         foreground: whether to tell the part from the belt around it.
         tile_pixels: frames whose region is longer than this become overlapping tiles.
         tile_overlap: share of a tile's side that neighbours have in common.
-        folds: of the teaching frames, by group.
+        folds: of the teaching frames, by group, each scored by what the others taught; 0 sets thresholds on
+            validation frames alone. None takes 5, and 0 where heads are trained: they would be trained anew
+            for each fold.
         false_reject: share of good frames that may be above the threshold.
         least_coverage: depth with fewer valid readings than this share of the region counts as absent.
         fusion: the rule that decides: "calibrated", "cmdr", "modulated" or "dual".
@@ -41,7 +43,7 @@ class TeachSettings:
     foreground: bool = True
     tile_pixels: int = 640
     tile_overlap: float = 0.125
-    folds: int = 5
+    folds: int | None = None
     false_reject: float = 0.01
     least_coverage: float = 0.2
     fusion: str = CALIBRATED
@@ -56,6 +58,8 @@ class TeachSettings:
     def __post_init__(self) -> None:
         if self.fusion not in RULES:
             raise TeachError(f"teach setting fusion is {self.fusion!r}: expected {', '.join(RULES)}")
+        if self.folds == 1:
+            raise TeachError("teach setting folds is 1: expected 0, or 2 to 20")
         if self.precision not in PRECISIONS:
             raise TeachError(f"teach setting precision is {self.precision!r}: expected float32 or bfloat16")
         for name, low, high in (
@@ -63,15 +67,22 @@ class TeachSettings:
             ("bank_size", 16, 100_000),
             ("tile_pixels", 64, 16_384),
             ("tile_overlap", 0.0, 0.5),
-            ("folds", 2, 20),
+            ("folds", 0, 20),
             ("false_reject", 1e-4, 0.2),
             ("least_coverage", 0.0, 1.0),
             ("epochs", 1, 10_000),
             ("learning_rate", 1e-7, 1.0),
         ):
-            value = getattr(self, name)
+            value = self.calibration_folds if name == "folds" else getattr(self, name)
             if not low <= value <= high:
                 raise TeachError(f"teach setting {name} is {value}: expected {low} to {high}")
+
+    @property
+    def calibration_folds(self) -> int:
+        """``folds``, or what the profile takes."""
+        if self.folds is not None:
+            return self.folds
+        return 0 if self.profile == "reference" else 5
 
     def to_map(self) -> dict[str, object]:
         """Plain values for the manifest, without what changes no number: version and device."""

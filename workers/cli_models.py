@@ -51,6 +51,10 @@ def teach(
     point_mae: PointMae = None,
     grid: Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")] = 28,
     epochs: Annotated[int, typer.Option(help="Of the reference profile's heads.")] = 50,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Of teaching frames that help set thresholds: compact 5, reference 0."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     same_field: SameField = False,
     json_file: Json = None,
@@ -71,6 +75,7 @@ def teach(
         precision=precision,
         reference=ReferenceSettings(grid=grid, precision=precision),
         epochs=epochs,
+        folds=folds,
         device=device,
     )
     source = Source(data=data, kind=kind, category=category, same_field=same_field or None, station=station)

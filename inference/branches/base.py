@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Protocol, Self
@@ -75,6 +75,8 @@ class FitSettings:
     """Passes over the normals that trained heads take."""
     learning_rate: float = 1e-3
     """Of the trained heads."""
+    progress: Callable[[str, int, int], None] | None = None
+    """Called with the name, epochs done and epochs to do of a head that is trained."""
 
 
 class Branch(Protocol):

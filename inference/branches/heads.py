@@ -25,7 +25,7 @@ from inference.heads.decoder_shape import ShapeDecoder
 from inference.heads.distance import distance
 from inference.heads.mapping import colour_to_shape, shape_to_colour
 from inference.heads.together import HeadNets
-from inference.heads.training import Pair, Progress, TrainSettings, train
+from inference.heads.training import Pair, TrainSettings, train
 
 _CONFIG = "config"
 _VERSION = 1
@@ -60,15 +60,12 @@ class Head:
         raise NotImplementedError
 
     @classmethod
-    def fit(
-        cls, evidence: Sequence[Evidence], settings: FitSettings, *, progress: Progress | None = None
-    ) -> Self:
+    def fit(cls, evidence: Sequence[Evidence], settings: FitSettings) -> Self:
         """Train the net on normal tiles; see :func:`inference.heads.training.train`.
 
         Args:
             evidence: tiles; those without the sensors or without a valid cell teach nothing.
-            settings: seed, epochs and learning rate.
-            progress: called after each epoch.
+            settings: seed, epochs, learning rate, and whom to tell after each epoch.
 
         Raises:
             TeachError: no tile can teach, the tiles differ in size, or training diverged.
@@ -99,7 +96,7 @@ class Head:
         learning = TrainSettings(
             epochs=settings.epochs, learning_rate=settings.learning_rate, seed=settings.seed
         )
-        net, _ = train(cls.name, lambda: cls.make(config), pairs, learning, progress=progress)
+        net, _ = train(cls.name, lambda: cls.make(config), pairs, learning, progress=settings.progress)
         return cls(config, net)
 
     @torch.inference_mode()

@@ -73,6 +73,15 @@ class Profile(Protocol):
         """The branches whose sensors the mode has, in the order in which they are summed."""
         ...
 
+    @property
+    def distances(self) -> bool:
+        """Whether branch maps are distances in [0, 2], which the published formula takes as they are."""
+        ...
+
+    def ready(self, branch: Branch) -> Branch:
+        """The branch as it scores; the one given is what the bundle keeps."""
+        ...
+
     def read(self, tile: Tile) -> Raw:
         """What does not depend on the normals: the costly part."""
         ...

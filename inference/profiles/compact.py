@@ -97,6 +97,7 @@ class CompactProfile:
     """See the module's first line; needs no weights but those of an installed package."""
 
     name = "compact"
+    distances = False
     kinds: ClassVar[tuple[type[Branch], ...]] = (
         Nearest,
         ShapeGaussian,
@@ -135,6 +136,10 @@ class CompactProfile:
     def branches(self, mode: Mode) -> tuple[type[Branch], ...]:
         """See :class:`inference.profiles.base.Profile`."""
         return with_sensors(self.kinds, mode)
+
+    def ready(self, branch: Branch) -> Branch:
+        """See :class:`inference.profiles.base.Profile`: it scores as it was fitted."""
+        return branch
 
     def read(self, tile: Tile) -> Raw:
         """Raw colour tokens (28, 28, C); None without colour."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from inference.branches import with_sensors
 from inference.branches.base import Branch, Evidence
-from inference.branches.heads import HEADS
+from inference.branches.heads import HEADS, Head
 from inference.errors import BundleError, DepthUnusable, EncoderError, TeachError, WeightsError
 from inference.features import cloud as clouds
 from inference.features import spread
@@ -111,6 +111,7 @@ class ReferenceProfile:
     """Both networks on one device."""
 
     name = "reference"
+    distances = True
     kinds: ClassVar[tuple[type[Branch], ...]] = HEADS
 
     def __init__(
@@ -148,6 +149,13 @@ class ReferenceProfile:
     def branches(self, mode: Mode) -> tuple[type[Branch], ...]:
         """See :class:`inference.profiles.base.Profile`."""
         return with_sensors(self.kinds, mode)
+
+    def ready(self, branch: Branch) -> Branch:
+        """See :class:`inference.profiles.base.Profile`: heads score in the networks' precision."""
+        dtype = PRECISIONS[self.settings.precision]
+        if dtype is torch.float32 or not isinstance(branch, Head):
+            return branch
+        return branch.in_precision(dtype)
 
     def read(self, tile: Tile) -> Read:
         """What the networks say of a tile; shape is None where its depth makes no cloud."""

@@ -17,10 +17,10 @@ from inference.branches.dents import Dents
 from inference.branches.gaussian import ShapeGaussian
 from inference.branches.mapping import ColourFromShape, ShapeFromColour
 from inference.branches.nearest import Nearest
-from inference.calibration import Scale, threshold_of
+from inference.calibration import Scale
 from inference.disagreement import LAMBDA, OPTIONS, Disagreement, SideMaps, modulate, side_maps, sides_of
 from inference.errors import BundleError, TeachError
-from inference.fusion import fuse_maps
+from inference.fusion import fuse_maps, top_mean
 from inference.roi import Roi
 from inference.tiles import TileLayout, stitch
 from schemas.verdict import SeenBy
@@ -42,14 +42,14 @@ def frame(seed: int, *, colour: float = 0.0, shape: float = 0.0, valid: bool = T
 
 
 NORMALS = [frame(seed) for seed in range(30)]
-GROUPS = [f"lot{seed // 5}" for seed in range(30)]
+SCORES = [top_mean(one.fused) for one in NORMALS]
 SPOT = np.zeros(SHAPE, bool)
 SPOT[8:14, 10:16] = True
 
 
 @pytest.fixture(scope="module")
 def fitted() -> Disagreement:
-    return Disagreement.fit(NORMALS, GROUPS, shift=10.0, false_reject=0.01)
+    return Disagreement.fit(NORMALS, SCORES)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_normals_hardly_disagree_and_a_one_sided_defect_does(fitted: Disagreemen
 @given(values, values, values, hnp.arrays(np.bool_, SHAPE))
 @settings(deadline=None, max_examples=40)
 def test_maps_agree_with_a_plain_loop_over_places(colour: Any, shape: Any, fused: Any, valid: Any) -> None:
-    model = Disagreement.fit(NORMALS, GROUPS, shift=10.0, false_reject=0.01)
+    model = Disagreement.fit(NORMALS, SCORES)
     maps = SideMaps(colour, shape, fused, valid)
     gap, stronger = model.disagreement(maps), model.modulated(maps)
     for y in range(0, SHAPE[0], 3):
@@ -159,69 +159,48 @@ def test_the_mixed_score_is_the_published_formula_on_the_normals_scales(fitted: 
     reliable = 1 - abs(tilde(base, fitted.base) - tilde(upper, fitted.upper))
     conflict = abs(tilde(base, fitted.base) - tilde(robust, fitted.robust))
     weight = 1 / (1 + math.exp(-(conflict - reliable)))
-    found = fitted.scores(maps)
+    found = fitted.scores(maps, top_mean(maps.fused))
     assert set(found) == set(OPTIONS)
     assert found["dual"] == pytest.approx((1 - weight) * base + weight * robust, rel=1e-5)
     assert found["modulated"] == pytest.approx(base, rel=1e-5)
-    assert found["modulated"] > found["map"]
-    peaked = fitted.scores(maps, score=40.0)
-    assert peaked["map"] == 40.0
-    assert peaked["modulated"] == pytest.approx(40.0 + found["modulated"] - found["map"], rel=1e-5)
+    assert found["modulated"] > top_mean(maps.fused)
+    peaked = fitted.scores(maps, 40.0)
+    assert peaked["modulated"] == pytest.approx(40.0 + found["modulated"] - top_mean(maps.fused), rel=1e-5)
     # Why the paper's recovery term is left out.
     assert upper <= base
-
-
-def test_thresholds_hold_back_strong_defects_and_let_normals_go(fitted: Disagreement) -> None:
-    fresh = [fitted.scores(frame(seed)) for seed in range(500, 600)]
-    marked = fitted.scores(frame(700, colour=12.0))
-    for option in OPTIONS:
-        limit = fitted.thresholds[option].value
-        assert np.mean([one[option] > limit for one in fresh]) <= 0.06
-        assert marked[option] > limit or option == "dual"
-
-
-def test_scores_of_their_own_are_what_is_modulated_and_thresholded() -> None:
-    own = [10.0 + seed for seed in range(30)]
-    model = Disagreement.fit(NORMALS, GROUPS, shift=10.0, false_reject=0.01, scores=own)
-    expected = threshold_of(own, GROUPS, shift=10.0, false_reject=0.01)
-    assert model.thresholds["map"] == expected
-    assert model.thresholds["modulated"].value == pytest.approx(expected.value, rel=0.05)
-    with pytest.raises(TeachError, match="30 normal frames"):
-        Disagreement.fit(NORMALS, GROUPS, shift=10.0, false_reject=0.01, scores=own[:9])
 
 
 def test_the_state_comes_back_from_the_manifest(fitted: Disagreement) -> None:
     back = Disagreement.from_map(json.loads(json.dumps(fitted.to_map())))
     assert back == fitted
     maps = frame(800, shape=8.0)
-    assert back.scores(maps) == fitted.scores(maps)
+    assert back.scores(maps, 3.0) == fitted.scores(maps, 3.0)
 
 
-@pytest.mark.parametrize("name", ["colour", "shape", "colour_shown", "base", "robust", "upper", "thresholds"])
+@pytest.mark.parametrize("name", ["colour", "shape", "colour_shown", "base", "robust", "upper"])
 @pytest.mark.parametrize(
     "damage", [None, True, {}, {"low": 1.0, "high": 1.0}, {"low": math.nan, "high": 2.0}]
 )
 def test_a_damaged_manifest_is_refused(fitted: Disagreement, name: str, damage: Any) -> None:
-    with pytest.raises(BundleError, match=r"teach|threshold"):
+    with pytest.raises(BundleError, match="teach"):
         Disagreement.from_map({**fitted.to_map(), name: damage})
 
 
 def test_fitting_says_what_is_wrong_with_its_normals() -> None:
-    settings: dict[str, Any] = {"shift": 10.0, "false_reject": 0.01}
     with pytest.raises(TeachError, match="0 normal frames"):
-        Disagreement.fit([], [], **settings)
-    with pytest.raises(TeachError, match="2 normal frames in 3 groups"):
-        Disagreement.fit(NORMALS[:2], GROUPS[:3], **settings)
+        Disagreement.fit([], [])
+    with pytest.raises(TeachError, match="2 normal frames and 3 scores"):
+        Disagreement.fit(NORMALS[:2], SCORES[:3])
     with pytest.raises(TeachError, match="only once"):
-        Disagreement.fit((one for one in NORMALS), GROUPS, **settings)
+        Disagreement.fit((one for one in NORMALS), SCORES)
     blind = SideMaps(NORMALS[0].colour, NORMALS[0].shape, NORMALS[0].fused, np.zeros(SHAPE, bool))
     with pytest.raises(TeachError, match="no depth reading"):
-        Disagreement.fit([blind], ["a"], **settings)
+        Disagreement.fit([blind], [0.0])
 
 
 def test_normals_that_are_all_alike_divide_by_nothing() -> None:
     flat = np.full(SHAPE, 2.0, np.float32)
-    model = Disagreement.fit([SideMaps(flat, flat, flat)] * 3, ["a", "b", "c"], shift=1.0, false_reject=0.01)
+    model = Disagreement.fit([SideMaps(flat, flat, flat)] * 3, [2.0, 2.0, 2.0])
     marked = flat.copy()
     marked[3, 3] = 9.0
     assert np.isfinite(model.modulated(SideMaps(marked, flat, marked))).all()

@@ -26,7 +26,7 @@ from schemas.verdict import Mode
 DINO = DinoConfig(dim=24, depth=2, heads=2)
 POINTS = PointConfig(dim=12, depth=3, heads=2, taps=(0, 1, 2), group_size=16, widths=(8, 12, 16), position=8)
 SETTINGS = TeachSettings(
-    profile="reference", epochs=2, folds=2, reference=ReferenceSettings(dino=DINO, points=POINTS)
+    profile="reference", epochs=2, reference=ReferenceSettings(dino=DINO, points=POINTS)
 )
 
 
@@ -53,7 +53,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
 
 @pytest.fixture(scope="module")
 def normals() -> SyntheticDataset:
-    return SyntheticDataset(train=8, validation=2, test_good=0, defects_per_kind=0, size=96, lot_size=2)
+    return SyntheticDataset(train=8, validation=6, test_good=0, defects_per_kind=0, size=96, lot_size=2)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,9 @@ def measured(one: Seen) -> Measured:
 def point() -> OperatingPoint:
     frames = [[seen(k)] for k in range(24)]
     groups = [f"lot{k // 4}" for k in range(24)]
-    return OperatingPoint.fit(frames, groups, KINDS, ONE, 0.01, lambda stage, done, total: None)
+    return OperatingPoint.fit(
+        frames, groups, KINDS, ONE, distances=False, false_reject=0.01, report=lambda *step: None
+    )
 
 
 def test_calibrated_is_the_log_of_the_sum_of_exponentials() -> None:

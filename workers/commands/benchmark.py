@@ -13,6 +13,7 @@ from inference.teach import teach
 from inference.teach_settings import TeachSettings
 from workers.commands import console
 from workers.commands.evaluate import Asked, run_evaluate
+from workers.commands.threads import calmly
 from workers.model_folder import latest_bundle
 
 
@@ -53,6 +54,7 @@ def run_benchmark(asked: Benchmark, *, page: Path | None, json_file: Path | None
             f"{asked.data}: no category {asked.category or 'of a data set'} in it; for one product use "
             "`crosscheck teach` and `crosscheck evaluate`"
         )
+    calmly(asked.settings.profile)
     asked.models.mkdir(parents=True, exist_ok=True)
     with console.progress() as progress:
         for number, name in enumerate(names):

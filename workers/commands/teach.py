@@ -25,6 +25,7 @@ from inference.teach import teach
 from inference.teach_settings import TeachSettings
 from schemas.verdict import Mode
 from workers.commands import console
+from workers.commands.threads import calmly
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def run_teach(
         source.data, kind=source.kind, category=source.category, same_field=source.same_field
     )
     station = None if source.station is None else Station.load(source.station)
+    calmly(settings.profile)
     out.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of work
     with console.progress() as report:
         bundle = teach(
