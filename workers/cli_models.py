@@ -284,12 +284,16 @@ def inspect_folder(
         str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
     ] = None,
     category: Annotated[str | None, typer.Option(help="Product of a data set of several.")] = None,
+    dino: Dino = None,
+    point_mae: PointMae = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Inspect a folder: verdicts as CSV and JSON lines, heatmaps as PNG.
 
     Each frame is decided on as the worker decides. Exit code 1 where a frame could not be scored; its row
     says why, and the others are scored.
     """
+    from inference.profiles.runtime import Runtime
     from workers.commands.inspect import Outputs, run_inspect
 
     outputs = Outputs.chosen(out, csv_file, json_file, heatmaps)
@@ -305,5 +309,7 @@ def inspect_folder(
         min_coverage=min_coverage,
         kind=kind,
         category=category,
+        device=device,
+        runtime=Runtime(dino=dino, point_mae=point_mae),
     )
     raise typer.Exit(code)

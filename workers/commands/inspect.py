@@ -23,6 +23,7 @@ from inference.datasets.found import find_frames
 from inference.errors import InferenceError
 from inference.inspection import Inspection
 from inference.inspector import Inspector
+from inference.profiles.runtime import Runtime
 from inference.sample import Sample
 from schemas.errors import CrosscheckError
 from schemas.verdict import Decision, Mode
@@ -222,12 +223,14 @@ def run_inspect(
     min_coverage: float | None,
     kind: str | None = None,
     category: str | None = None,
+    device: str = "cpu",
+    runtime: Runtime | None = None,
 ) -> int:
     """Inspect every frame of a folder; 0 where all of them were scored, 1 where one is ERROR."""
     frames = find_frames(data, split=split, kind=kind, category=category)
     torch.set_num_threads(1)
     at_once = frames_at_once(jobs)
-    inspector = Inspector.load(bundle, parallel=at_once)
+    inspector = Inspector.load(bundle, device=device, parallel=at_once, runtime=runtime)
     if mode is not None and mode not in inspector.modes:
         known = ", ".join(one.value for one in inspector.modes)
         raise SettingsError(f"--mode {mode.value}: {inspector.bundle_id} was taught for {known}")
