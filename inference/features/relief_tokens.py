@@ -155,11 +155,11 @@ class ShapeStandard:
         return cls(heights, Standard.fit(fines), Standard.fit(coarses))
 
     def tokens(self, heights: Heights) -> tuple[torch.Tensor, torch.Tensor]:
-        """Standardised tokens (64, 64, 17) of the bare heights and (28, 28, 17 or 34) of both.
+        """Standardised tokens (64, 64, 17) of the even heights and (28, 28, 17 or 34) of both.
 
         A defect stands out of what is left less the parts' shape. Colour, on the other hand, goes with that
         shape: what colour is compared with holds the channels of the plain heights and, where they differ, of
-        the bare ones.
+        the even ones.
         """
         here, wide = _channels(heights)
         return self.fine.apply(here), self.coarse.apply(wide)
@@ -187,8 +187,8 @@ class ShapeStandard:
 
 
 def _channels(heights: Heights) -> tuple[Image, Image]:
-    if heights.bare is heights.plain:
+    if heights.even is heights.plain:
         raw = raw_tokens(heights.plain)
         return fine(raw), coarse(raw)
-    both = np.concatenate((raw_tokens(heights.plain), raw_tokens(heights.bare)))
+    both = np.concatenate((raw_tokens(heights.plain), raw_tokens(heights.even)))
     return fine(both[CHANNELS:]), coarse(both)

@@ -60,12 +60,14 @@ class Bare:
         heights: what is left of each tile, less the median of the *other* folds, so that it looks like a new
             part.
         others: that median by tile and fold.
+        poses: how each tile lies against the shape.
     """
 
     shape: Image
     unit: float
     heights: Read
     others: Mapping[tuple[int, int], Image]
+    poses: tuple[Pose, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Normals:
         spreads = [float(np.median(np.abs(one[read]))) for one, read in zip(left, reads, strict=True)]
         unit = _positive(SIGMA_PER_MAD * float(np.median(spreads)))
         heights = [(one / np.float32(unit), read) for one, read in zip(left, reads, strict=True)]
-        return Bare(shape=shape, unit=unit, heights=heights, others=others)
+        return Bare(shape=shape, unit=unit, heights=heights, others=others, poses=tuple(poses))
 
     def lies_still(self, bare: Bare) -> bool:
         """Whether parts have a shape of their own that can be subtracted.

@@ -37,6 +37,17 @@ def test_a_new_part_less_the_shape_is_as_even_as_the_normals_were() -> None:
     )
 
 
+def test_the_even_heights_spread_alike_at_edges_and_on_faces() -> None:
+    new = [STANDARD.see(one.depth, one.valid) for one in (part(seed) for seed in range(500, 508))]
+    assert STANDARD.spread is not None
+    restless = STANDARD.spread[0] > np.quantile(STANDARD.spread[0], 0.8)
+    contrasts = []
+    for heights in ([one.bare for one in new], [one.even for one in new]):
+        power = np.mean(np.square(heights), axis=0)
+        contrasts.append(float(power[restless].mean() / power[~restless].mean()))
+    assert contrasts[1] < contrasts[0] / 3
+
+
 def test_a_lot_is_not_compared_with_itself() -> None:
     one = PARTS[4]
     as_new = STANDARD.see(one.depth, one.valid, group=one.group)
@@ -107,6 +118,8 @@ def test_damaged_state_is_refused() -> None:
         state | {"measures": torch.zeros(2, 3)},
         state | {"measures": torch.ones(3)},
         state | {"shape": torch.zeros(1, 5, 5)},
+        state | {"spread": torch.zeros(1, GRID, GRID)},
+        {name: one for name, one in state.items() if name != "spread"},
         state | {"shape": torch.full((1, GRID, GRID), float("nan"))},
     ):
         with pytest.raises(BundleError):
