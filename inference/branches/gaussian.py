@@ -15,7 +15,7 @@ from inference.errors import TeachError
 
 
 class ShapeGaussian:
-    """Mahalanobis distance of each geometry token on the 56 grid, under a shrunk covariance.
+    """Mahalanobis distance of each geometry token on the fine grid, under a shrunk covariance.
 
     Not cosine: the magnitude of geometry features is where the defect shows.
     """
@@ -42,7 +42,7 @@ class ShapeGaussian:
 
     @torch.inference_mode()
     def score(self, evidence: Evidence) -> NDArray[np.float32]:
-        """(56, 56) RMS of the whitened token."""
+        """(g, g) RMS of the whitened token."""
         tokens = evidence.fine_tokens
         assert tokens is not None
         rows = tokens.reshape(-1, tokens.shape[-1])

@@ -22,7 +22,7 @@ RIDGE = 0.01
 
 
 class _Mapping:
-    """Ridge regression from one sensor's tokens to the other's on the 28 grid, with an intercept."""
+    """Ridge regression from one sensor's tokens to the other's on the coarse grid, with an intercept."""
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.RGB, Needs.DEPTH})
