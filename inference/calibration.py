@@ -171,9 +171,7 @@ def origin(values: NDArray[np.float64], groups: Sequence[str]) -> float:
     return deviation / math.sqrt(w - 1.0) - mean
 
 
-def threshold_of(
-    scores: Sequence[float], groups: Sequence[str], *, false_reject: float, shift: float | None = None
-) -> Threshold:
+def threshold_of(scores: Sequence[float], groups: Sequence[str], *, false_reject: float) -> Threshold:
     """Prediction limit for a new frame of a new group, on log scores: see the module.
 
     exp(mean + t(1 - p, freedom) sqrt(variance + variance of the mean)) - shift; with one frame a group that
@@ -184,11 +182,9 @@ def threshold_of(
         scores: of normals that nothing was fitted on.
         groups: of each.
         false_reject: p, the share of new normals that may be above it.
-        shift: of the logarithm; None finds it.
     """
     values = np.asarray(scores, np.float64)
-    if shift is None:
-        shift = origin(values, groups)
+    shift = origin(values, groups)
     floor = max(_LEAST * (float(np.median(values)) + shift), 1e-6)
     logs = np.log(np.maximum(values + shift, floor))
     found = Components.of(logs, groups)

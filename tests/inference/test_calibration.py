@@ -44,30 +44,33 @@ def test_with_one_frame_a_group_it_is_the_sample_deviation() -> None:
 
 def test_the_threshold_is_a_prediction_limit_on_logs() -> None:
     scores = [0.2, 0.9, -0.4, 0.5, 0.1]
-    found = threshold_of(scores, list("abcde"), shift=4.0, false_reject=0.01)
-    logs = np.log(np.array(scores) + 4.0)
+    found = threshold_of(scores, list("abcde"), false_reject=0.01)
+    assert found.shift == origin(np.array(scores), list("abcde"))
+    logs = np.log(np.array(scores) + found.shift)
     limit = logs.mean() + stats.t.ppf(0.99, 4) * logs.std(ddof=1) * math.sqrt(1 + 1 / 5)
-    assert found.value == pytest.approx(math.exp(limit) - 4.0)
+    assert found.value == pytest.approx(math.exp(limit) - found.shift)
     assert found.low < found.value < found.high
     assert (found.groups, found.frames) == (5, 5)
     assert Threshold.from_map(found.to_map()) == found
 
 
 def test_tiles_of_one_frame_do_not_count_as_many() -> None:
-    few = threshold_of([0.0, 1.0, 2.0], list("abc"), shift=5.0, false_reject=0.01)
-    many = threshold_of([0.0, 1.0, 2.0] * 4, list("abc") * 4, shift=5.0, false_reject=0.01)
+    few = threshold_of([0.0, 1.0, 2.0], list("abc"), false_reject=0.01)
+    many = threshold_of([0.0, 1.0, 2.0] * 4, list("abc") * 4, false_reject=0.01)
     assert many.groups == 3
     assert many.value == pytest.approx(few.value)
 
 
-def test_the_false_reject_rate_is_kept_on_new_normals() -> None:
+@pytest.mark.parametrize("sigma", [0.1, 0.2, 0.4])
+def test_the_false_reject_rate_is_kept_on_new_normals_however_skewed(sigma: float) -> None:
     rng = np.random.default_rng(0)
     rejected = []
-    for _ in range(400):
-        train = np.exp(rng.normal(1.0, 0.2, 20)) - 2.0
-        limit = threshold_of(list(train), [str(i) for i in range(20)], shift=2.0, false_reject=0.05).value
-        rejected.append(float(np.mean(np.exp(rng.normal(1.0, 0.2, 200)) - 2.0 > limit)))
-    assert np.mean(rejected) == pytest.approx(0.05, abs=0.01)
+    for _ in range(150):
+        train = np.exp(rng.normal(1.0, sigma, 20)) - 2.0
+        limit = threshold_of(list(train), [str(i) for i in range(20)], false_reject=0.05).value
+        rejected.append(float(np.mean(np.exp(rng.normal(1.0, sigma, 200)) - 2.0 > limit)))
+    # Less than the asked for where scores are more even than maxima are, never much more.
+    assert 0.02 < np.mean(rejected) < 0.06
 
 
 def test_components_are_those_of_a_one_way_layout() -> None:
@@ -150,7 +153,7 @@ def test_scores_that_hardly_differ_still_make_a_finite_threshold_above_them(scor
 
 @pytest.mark.parametrize("change", [{"value": float("nan")}, {"low": None}, {"groups": 2.5}, {"mean": True}])
 def test_a_damaged_threshold_is_refused(change: dict[str, object]) -> None:
-    good = threshold_of([0.0, 1.0, 2.0], list("abc"), shift=5.0, false_reject=0.01).to_map()
+    good = threshold_of([0.0, 1.0, 2.0], list("abc"), false_reject=0.01).to_map()
     with pytest.raises(BundleError, match="threshold"):
         Threshold.from_map({**good, **change})
 
