@@ -35,6 +35,7 @@ test: lint
 	$(BIN)/pytest
 
 bench: $(VENV)/installed-dev
+	$(BIN)/python tests/bench/inspector.py
 	$(BIN)/python tests/bench/line.py
 
 clean:

@@ -37,6 +37,7 @@ from inference.results import Combined, Measure, Report, combine
 from inference.teach import teach
 from inference.teach_settings import TeachSettings
 from tests.bench.claims import LEAST, Claim, claims
+from workers.commands.threads import calmly
 
 MARGIN = 0.03
 """How far FUSED may be under its best branch on any kind, in I-AUROC."""
@@ -207,6 +208,7 @@ def places(args: argparse.Namespace) -> list[Place]:
 def main() -> int:
     """Run the benchmark; 1 when FUSED falls behind a row on a kind, or a kind is weak."""
     args = arguments()
+    calmly(args.profile)
     holds = True
     real = args.data is not None
     written: dict[str, Any] = {}
