@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from inference import metrics
 from inference.datasets.base import Dataset, Item
-from inference.errors import DatasetError, InferenceError, NoReading, NotFinite
+from inference.errors import DatasetError, InferenceError, NoPart, NoReading, NotFinite
 from inference.exhibits import Showcase
 from inference.pixels import LIMITS, Outline, PixelCounts
 from inference.results import Measure, Metrics, Report
@@ -270,8 +270,8 @@ def _study(
         return None
     try:
         answer = inspector.study(sample, mode=mode, branch_maps=everything, alternatives=everything)
-    except NoReading:
-        return None
+    except (NoReading, NoPart):
+        return None  # never a PASS: it is counted as left out
     except InferenceError as error:
         raise type(error)(f"{item.split}/{item.label}/{item.name} in {mode}: {error}") from error
     # A frame whose other sensor gave nothing usable is scored on that mode's own scale: the two do not mix.

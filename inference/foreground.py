@@ -63,7 +63,9 @@ _STILL = 8  # cells; parts that lie further from their place than this are not f
 _SLACK = 4  # cells beyond the furthest normal
 _THERE = 0.3  # share of the outline that must stand out, or there is no part
 _JUDGED = 0.2  # share of the outline that must have been seen to say so
-_TILE_PART = 0.05  # a tile with less part than this share does not set the coverage
+TILE_PART = 0.05
+"""A tile with less part than this share does not set the coverage by itself."""
+_ENTIRE = 0.75  # of the taught outline's area: less than parts differ by is a part that lies out of sight
 
 
 class Source(StrEnum):
@@ -87,6 +89,9 @@ class Found:
         part: (SIDE, SIDE) bool, the part without the margin; None likewise.
         share: (SIDE, SIDE) share of each cell that the depth sensor read; None without depth.
         silhouette: (64, 64) bool over the box, worth remembering for frames without depth; None otherwise.
+        own: (SIDE, SIDE) bool, what this frame itself shows of a part, holes in depth counted in where the
+            outline lies; None where it does not show any.
+        expected: (SIDE, SIDE) bool, the taught outline in its place; None with ``own``.
     """
 
     source: Source
@@ -95,6 +100,8 @@ class Found:
     part: Mask | None = field(default=None, repr=False)
     share: Image | None = field(default=None, repr=False)
     silhouette: Mask | None = field(default=None, repr=False)
+    own: Mask | None = field(default=None, repr=False)
+    expected: Mask | None = field(default=None, repr=False)
 
     def tile(self, box: Roi, side: int) -> Mask | None:
         """(side, side) bool of a tile of the layout; None where all of it is foreground."""
@@ -103,18 +110,34 @@ class Found:
         return _crop(self.mask.astype(np.float32), self.box, box, side) > 0.5
 
     def coverage(self, layout: TileLayout) -> float | None:
-        """Share of the part with valid depth readings, of the tile that shows least; None without either."""
-        if self.part is None or self.share is None:
+        """Share of the part with valid depth readings, of the tile that shows least; None without either.
+
+        It is at most the share of all of the part in the region, for a part that is small in every tile. Of a
+        part that lies mostly outside the region it is the share that lies inside, whatever the sensors.
+        """
+        if self.part is None:
             return None
+        inside = _cells(layout.roi, self.box)
+        worst = self._entire(inside)
+        if self.share is None:
+            return None if worst == 1.0 else worst
         part = self.part.astype(np.float32)
-        worst = 1.0
+        size = float(part[inside].sum())
+        worst = min(worst, float((part * self.share)[inside].sum()) / size if size else 0.0)
         for box in layout.boxes():
             here = _crop(part, self.box, box, SIDE)
-            if float(here.mean()) < _TILE_PART:
+            if float(here.mean()) < TILE_PART:
                 continue
             read = _crop(part * self.share, self.box, box, SIDE)
             worst = min(worst, float(read.sum() / here.sum()))
         return worst
+
+    def _entire(self, inside: Mask) -> float:
+        """How much of a part lies inside; 1 where it is as much as parts are, or nobody knows."""
+        if self.own is None or self.expected is None:
+            return 1.0
+        there = int((self.own & inside).sum()) / max(int((self.expected & inside).sum()), 1)
+        return there if there < _ENTIRE else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,32 +256,39 @@ class Foreground:
         if self.shape is None or self._outline is None or self.region is None or self.belt is None:
             return Found(Source.FRAME)
         in_depth = mode is not Mode.RGB
-        seen = view(sample, self.box, colour=mode is Mode.RGB or self._depth is None, depth=in_depth)
+        # Not in DEPTH mode: a covered lens shows a belt without a part.
+        in_colour = mode is Mode.RGB or (mode is Mode.FUSED and self._depth is None)
+        seen = view(sample, self.box, colour=in_colour, depth=in_depth)
         share = seen.share if in_depth else None
         if in_depth and self._depth is not None:
             over = over_belt(seen, self.belt)
             if over is not None:
                 own = seen.read & (self._depth.sign * over[0] > self._depth.reach)
-                part = self._laid(pieces(bridged(own, seen.read)), own, seen.read)
-                if part is not None:
-                    return self._found(Source.DEPTH, part, share, remember=True)
-        own_colour: Mask | None = None
+                laid = self._laid(pieces(bridged(own, seen.read)), own, seen.read)
+                if laid is not None:
+                    return self._found(Source.DEPTH, laid[0], share, own=laid[1], remember=True)
+        part = np.zeros((SIDE, SIDE), np.bool_)
+        shown: Mask | None = None
         if seen.lab is not None and self._colour is not None:
             out = self._colour.stands_out(seen.lab, self.belt if self.still else None)
-            own_colour = self._laid(pieces(out), out, np.ones((SIDE, SIDE), np.bool_))
+            laid = self._laid(pieces(out), out, np.ones((SIDE, SIDE), np.bool_))
+            if laid is not None:
+                # Whatever else tells the place: what stands out by its colour is never left out.
+                part, shown = laid
         if self.still and sample.silhouette is not None and in_depth is False:
             last = cv2.resize(
                 sample.silhouette.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST
             )
-            return self._found(Source.SILHOUETTE, (last > 0) | self._outline, share)
-        if self.still or own_colour is None:
-            return self._found(Source.REGION, self.region, share)
-        return self._found(Source.BELT, own_colour, share)
+            return self._found(Source.SILHOUETTE, (last > 0) | self._outline | part, share, own=shown)
+        if self.still or shown is None:
+            return self._found(Source.REGION, self.region | part, share, own=shown)
+        return self._found(Source.BELT, part, share, own=shown)
 
-    def _laid(self, own: Mask, raw: Mask, known: Mask) -> Mask | None:
+    def _laid(self, own: Mask, raw: Mask, known: Mask) -> tuple[Mask, Mask] | None:
         """The frame's own outline and the taught one where it lies; None where too little was seen to say.
 
-        Raises NoPart.
+        Beside it, the part that the frame itself shows, with the cells of the outline that nothing is known
+        of. Raises NoPart.
         """
         assert self.shape is not None
         shift = place(own, known, self.shape, self.reach)
@@ -273,14 +303,17 @@ class Foreground:
                 f"{100 * there:.0f} % of the place where a part should lie stands out of the belt: nothing "
                 "was there to be inspected; check the trigger, or teach again if the part is another one"
             )
-        return own | outline
+        return own | outline, own | (outline & ~known)
 
-    def _found(self, source: Source, part: Mask, share: Image | None, *, remember: bool = False) -> Found:
+    def _found(
+        self, source: Source, part: Mask, share: Image | None, *, own: Mask | None, remember: bool = False
+    ) -> Found:
         silhouette = None
         if remember:
             small = cv2.resize(part.astype(np.float32), SILHOUETTE[::-1], interpolation=cv2.INTER_AREA)
             silhouette = np.asarray(small > 0.25)
-        return Found(source, self.box, grown(part, MARGIN), part, share, silhouette)
+        expected = None if own is None else self._outline
+        return Found(source, self.box, grown(part, MARGIN), part, share, silhouette, own, expected)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The state, for the bundle."""
@@ -337,16 +370,22 @@ def _tensor(tensors: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ..
 
 def _around(roi: Roi, box: Roi) -> Mask:
     """Cells of the box outside the region; its border, where the region leaves too few."""
-    outside = np.ones((SIDE, SIDE), np.bool_)
-    rows = slice(*(round(SIDE * (y - box.y0) / (box.y1 - box.y0)) for y in (roi.y0, roi.y1)))
-    columns = slice(*(round(SIDE * (x - box.x0) / (box.x1 - box.x0)) for x in (roi.x0, roi.x1)))
-    outside[rows, columns] = False
+    outside = ~_cells(roi, box)
     if outside.mean() >= 2 * _RING:
         return outside
     ring = max(1, round(_RING * SIDE))
     outside[:] = True
     outside[ring:-ring, ring:-ring] = False
     return outside
+
+
+def _cells(roi: Roi, box: Roi) -> Mask:
+    """Cells of the box inside the region."""
+    inside = np.zeros((SIDE, SIDE), np.bool_)
+    rows = slice(*(round(SIDE * (y - box.y0) / (box.y1 - box.y0)) for y in (roi.y0, roi.y1)))
+    columns = slice(*(round(SIDE * (x - box.x0) / (box.x1 - box.x0)) for x in (roi.x0, roi.x1)))
+    inside[rows, columns] = True
+    return inside
 
 
 def _crop(image: Image, box: Roi, part: Roi, side: int) -> Image:

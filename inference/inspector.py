@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +18,8 @@ from inference.branches.base import Branch
 from inference.bundle import Bundle, read_bundle
 from inference.errors import BundleError, InferenceError, NoReading, NotFinite
 from inference.features.base import add, finite, sub
-from inference.foreground import Foreground, Found, Source
-from inference.fusion import Measured, look
+from inference.foreground import TILE_PART, Foreground, Found, Source
+from inference.fusion import Measured, Seen, look
 from inference.grants import read_grants
 from inference.inspection import HeatmapArray, Inspection, shared
 from inference.operating import OperatingPoint, table
@@ -188,7 +188,11 @@ class Inspector:
                 opened.append(_tripped(error))
         ready = [one for one in opened if isinstance(one, _Opened)]
         start = perf_counter()
-        raws = iter(self._profile.read_batch([tile for one in ready for tile in one.tiles]))
+        raws: Iterator[Raw] | None = None
+        try:
+            raws = iter(self._profile.read_batch([tile for one in ready for tile in one.tiles]))
+        except (CrosscheckError, *_LIBRARY):
+            pass  # each frame is read by itself below: the one that trips the networks gets the error
         share = (perf_counter() - start) / max(len(ready), 1)
         found = []
         for one, times in zip(opened, timings, strict=True):
@@ -196,7 +200,7 @@ class Inspector:
                 found.append(Inspection.failed(one))
                 continue
             add(times, "networks", share)
-            own = [next(raws) for _ in one.tiles]
+            own = None if raws is None else [next(raws) for _ in one.tiles]
             found.append(self._guarded(partial(self._finish, one, own, times)))
         return found
 
@@ -349,7 +353,11 @@ class Inspector:
         branches = [self._branches[name] for name in self._point.names(opened.sensors.mode)]
         measured = self._point.measure([look(one, branches) for one in evidence], opened.sensors.mode)
         add(timings, "branches", perf_counter() - start)
-        return _Measurement(opened.sensors, opened.found, measured)
+        sensors = opened.sensors
+        if any(_half_seen(*tile, len(branches)) for tile in zip(measured.seen, measured.tiles, strict=True)):
+            # Readings were there, but no branch could use them: that piece of the part was not inspected.
+            sensors = replace(sensors, coverage=0.0)
+        return _Measurement(sensors, opened.found, measured)
 
     def _belt_is_off(self, sample: Sample, mode: Mode) -> bool:
         """Whether the belt lies where the station's calibration did not find it."""
@@ -399,10 +407,18 @@ class Inspector:
         return place(canvas, layout, size, outside=outside)
 
 
+def _half_seen(seen: Seen, maps: Mapping[str, Image], branches: int) -> bool:
+    """Whether a tile that shows enough of the part lacks the map of a branch."""
+    share = 1.0 if seen.foreground is None else float(seen.foreground.mean())
+    return share >= TILE_PART and len(maps) < branches
+
+
 def _station(values: object, ray_map: torch.Tensor | None) -> Station | None:
-    """The station of a bundle. Raises StationError: it is damaged."""
-    if not isinstance(values, Mapping):
+    """The station of a bundle. Raises StationError or BundleError: it is damaged."""
+    if values is None:
         return None
+    if not isinstance(values, Mapping):
+        raise BundleError(f"the bundle's station is {values!r}: expected a table; teach the product again")
     return Station.from_map(values, None if ray_map is None else ray_map.float().numpy())
 
 

@@ -64,7 +64,7 @@ class Sensors:
     Attributes:
         mode: FUSED, RGB or DEPTH.
         coverage: share of valid readings in the worst tile of the region: of the depth sensor where it is
-            used, 1.0 where colour stands alone.
+            used; where colour stands alone 1.0, or less of a part that lies mostly outside the region.
         degraded: codes of what is not used, as ``depth:absent``.
     """
 

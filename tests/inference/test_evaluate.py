@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inference.datasets.base import GOOD, Item
 from inference.datasets.synthetic import SyntheticDataset
-from inference.errors import BadSample, DatasetError, NoReading, NotFinite
+from inference.errors import BadSample, DatasetError, NoPart, NoReading, NotFinite
 from inference.evaluate import Inspects, evaluate
 from inference.exhibits import KEPT, SIDE
 from inference.inspector import Inspector
@@ -188,6 +189,22 @@ def test_frames_without_a_sensor_are_left_out_of_its_modes_and_counted() -> None
     assert (report.modes[Mode.FUSED].inspected, report.modes[Mode.FUSED].left_out) == (24, 2)
     assert (report.modes[Mode.DEPTH].inspected, report.modes[Mode.DEPTH].left_out) == (24, 2)
     assert (report.modes[Mode.RGB].inspected, report.modes[Mode.RGB].left_out) == (26, 0)
+
+
+def test_a_frame_without_a_part_is_left_out_and_ends_no_evaluation() -> None:
+    @dataclass
+    class Picky(Reader):
+        def study(self, sample: Sample, **asked: Any) -> Found:
+            if sample.rgb is not None and sample.rgb[0, 0, 0] == 255:
+                raise NoPart("an empty belt")
+            return super().study(sample, **asked)
+
+    empty = frame(70, "shape")
+    gone = np.full_like(empty.sample().rgb, 255)
+    item = replace(empty, load=lambda: Sample(gone, empty.sample().depth))
+    report = evaluate(Picky(), Frames([*test_set().items, item]), bootstrap=0)
+    for mode in Mode:
+        assert (report.modes[mode].inspected, report.modes[mode].left_out) == (24, 1)
 
 
 def test_an_answer_on_another_mode_s_scale_is_not_mixed_in() -> None:

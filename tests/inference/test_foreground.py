@@ -286,6 +286,49 @@ def test_coverage_is_that_of_the_tile_that_shows_the_part_worst() -> None:
     assert found.coverage(TileLayout(layout.roi, 1, 2, 0.0)) == pytest.approx(0.0, abs=0.1)
 
 
+def test_a_part_too_small_to_fill_a_tile_has_its_coverage_all_the_same() -> None:
+    box = (90, 70, 110, 88)
+    layout = TileLayout(WHOLE)
+    views = [Foreground.look(frame(box, seed), layout) for seed in range(12)]
+    foreground = Foreground.fit(views, layout)
+    assert foreground.shape is not None
+    assert float((foreground.shape > 0.5).mean()) < 0.03
+    sample = frame(box, 44)
+    assert sample.depth is not None
+    assert foreground.find(sample, Mode.FUSED).coverage(layout) == pytest.approx(0.95, abs=0.05)
+    for rows, expected in ((slice(0, 79), 0.5), (slice(60, 100), 0.0)):
+        depth = sample.depth.copy()
+        depth[rows, 80:120] = 0
+        found = foreground.find(Sample(sample.rgb, depth), Mode.FUSED)
+        assert found.coverage(layout) == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("mode", [Mode.FUSED, Mode.RGB])
+def test_a_part_that_lies_half_out_of_sight_is_covered_by_half(mode: Mode) -> None:
+    foreground, layout = taught(35)
+    right = int(layout.roi.x1 * WIDTH)
+    out = foreground.find(frame(moved(right - 95, 0), 51), mode).coverage(layout)
+    assert out == pytest.approx(0.5, abs=0.1)
+    inside = foreground.find(frame(moved(20, 0), 52), mode).coverage(layout)
+    assert inside is None if mode is Mode.RGB else inside == pytest.approx(0.95, abs=0.05)
+
+
+def test_what_sticks_out_of_the_region_by_its_colour_is_inside() -> None:
+    foreground, _ = taught()
+    burr = (130, 70, 146, 84)
+    found = foreground.find(Sample(frame(MIDDLE, 6, burr=burr).rgb, None), Mode.RGB)
+    assert found.source is Source.REGION
+    assert holds(found, burr)
+
+
+def test_a_covered_lens_is_not_taken_for_an_empty_belt() -> None:
+    colour, _ = taught(4, "colour")
+    sample = frame(MIDDLE, 61)
+    found = colour.find(Sample(np.full((HEIGHT, WIDTH, 3), 9, np.uint8), sample.depth), Mode.DEPTH)
+    assert found.source is Source.REGION
+    assert holds(found, MIDDLE)
+
+
 def test_sensors_of_any_resolution_show_the_same_part() -> None:
     foreground, _ = taught()
     sample = frame(MIDDLE, 21)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from inference.bundle import read_bundle
 from inference.datasets.synthetic import SyntheticDataset
-from inference.errors import NoPart
+from inference.errors import BundleError, NoPart
 from inference.inspector import Inspector
+from inference.prepare import Tile
+from inference.profiles.base import Raw
 from inference.sample import SILHOUETTE, Sample
 from schemas.verdict import Mode
 
@@ -99,3 +104,35 @@ def test_a_hole_over_the_part_lowers_the_coverage_by_its_share_of_the_part(
     beside[: rows // 12] = 0
     (belt_unread,) = inspector.inspect([replace(good, depth=beside)])
     assert belt_unread.coverage == pytest.approx(whole.coverage, abs=0.01)
+
+
+def test_a_frame_that_trips_the_networks_takes_no_frame_of_its_pass_along(
+    inspector: Inspector, good: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert good.rgb is not None
+    odd = replace(good, rgb=255 - good.rgb)
+    odd_tile = inspector.preparation.tiles(odd, Mode.FUSED)[0].rgb
+    assert odd_tile is not None
+    profile = inspector._profile
+    read = profile._lite.tokens  # type: ignore[attr-defined]
+
+    def tokens(rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> object:
+        if np.array_equal(rgb, odd_tile):
+            raise RuntimeError("out of memory")
+        return read(rgb)
+
+    def read_batch(tiles: Sequence[Tile]) -> list[Raw]:
+        return [profile.read(tile) for tile in tiles]
+
+    monkeypatch.setattr(profile._lite, "tokens", tokens)  # type: ignore[attr-defined]
+    monkeypatch.setattr(profile, "read_batch", read_batch)
+    before, tripped, after = inspector._inspect_together([good, odd, good])
+    assert "out of memory" in str(tripped.error)
+    assert before.error is after.error is None
+    assert before.score == after.score == inspector.inspect([good])[0].score
+
+
+def test_a_damaged_station_is_refused_and_not_taken_for_none(bundle: Path) -> None:
+    whole = read_bundle(bundle)
+    with pytest.raises(BundleError, match="station"):
+        Inspector(replace(whole, manifest={**whole.manifest, "station": "none"}))

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from inference.branches.base import Evidence
 from inference.bundle import TENSORS
 from inference.datasets.base import Item
 from inference.datasets.synthetic import SyntheticDataset
-from inference.errors import TeachError
+from inference.errors import DepthUnusable, TeachError
 from inference.grants import Grant, write_grant
 from inference.inspector import Inspector
 from inference.sample import Sample
@@ -124,7 +126,9 @@ def test_a_product_with_one_sensor_has_that_mode_alone(
     assert (found.mode, found.degraded, found.degraded_pass) == (mode, (), False)
 
 
-def test_a_large_frame_is_taught_and_inspected_in_tiles(normals: Listed, tmp_path: Path) -> None:
+def test_a_large_frame_is_taught_and_inspected_in_tiles(
+    normals: Listed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiled = replace(SMALL, tile_pixels=64, roi=False)
     inspector = Inspector.load(teach(normals, tmp_path, name="tiled", settings=tiled))
     assert inspector.preparation.layout.count == 4
@@ -149,6 +153,18 @@ def test_a_large_frame_is_taught_and_inspected_in_tiles(normals: Listed, tmp_pat
     blind = inspector.inspect([Sample(sample.rgb, depth)])[0]
     assert found.coverage > 0.8
     assert blind.coverage < 0.6
+    # Nor is one that was read, and whose readings a branch cannot use.
+    dents = inspector._branches["dents"]
+    score = dents.score
+
+    def unusable(evidence: Evidence) -> NDArray[np.float32]:
+        if evidence.tile == 0:
+            raise DepthUnusable("scattered readings")
+        return score(evidence)
+
+    monkeypatch.setattr(dents, "score", unusable)
+    half_seen = inspector.inspect([sample])[0]
+    assert (half_seen.mode, half_seen.coverage) == (Mode.FUSED, 0.0)
 
 
 def test_normals_that_cannot_teach_are_named(normals: Listed, tmp_path: Path) -> None:

@@ -73,10 +73,10 @@ def run_teach(
     table.add_column("may pass alone")
     thresholds = manifest["point"]["thresholds"][manifest["fusion"]]
     for mode in (one.value for one in Mode if one.value in thresholds):
-        facts, may = thresholds[mode], "yes" if len(thresholds) == 1 or mode == "FUSED" else "no"
+        facts, may = thresholds[mode], "yes" if mode == "FUSED" else "no"
         table.add_row(mode, f"{facts['value']:.3f}", f"{facts['low']:.3f} to {facts['high']:.3f}", may)
     console.out.print(table)
-    if len(thresholds) > 1:
+    if set(thresholds) - {Mode.FUSED.value}:
         console.out.print("a sensor may pass parts alone once `crosscheck evaluate --grant` allows it")
     if picture is not None:
         console.out.print(f"{picture}: look at it; the whole part must be inside the box and the outline")
