@@ -33,8 +33,8 @@ EVIDENCE = 0.95
 """Sensors disagree where one is above this quantile of the strongest places of normal frames."""
 SHOWN = 0.98
 """A side shows a region where it is above this quantile of what normals reach in a place of that size."""
-BLOCK = 32
-"""Side in pixels of such a place, on a map whose tiles have 256: what a defect's region spans."""
+BLOCK = 16
+"""Side in pixels of such a place, on a map whose tiles have 128: what a defect's region spans."""
 READ_SHARE = 0.5
 """With less of a region read by the depth sensor, nothing is said of what that sensor did not show."""
 LAMBDA = 0.5
@@ -280,12 +280,12 @@ def side_maps(
     """The maps of both sides over the region of interest.
 
     Args:
-        tiles: per tile, each branch's map on the model grid before calibration, as ``Measured.tiles``.
+        tiles: per tile, each branch's map before calibration, as ``Measured.tiles``.
         branches: of the mode that the frame was scored in.
         scales: of every branch.
         layout: of the tiles.
         fused: the fused map of the same tiles, stitched.
-        valid: per tile, where depth was read on the model grid; None for a tile without depth. Without the
+        valid: per tile, where depth was read, at the maps' size; None for a tile without depth. Without the
             argument depth counts as read in every tile that a depth branch saw.
 
     Returns:

@@ -20,12 +20,12 @@ from inference.calibration import Scale
 from inference.errors import DepthUnusable, NoReading, NotFinite
 from inference.features.base import finite
 from inference.masking import Inside
-from inference.prepare import MODEL_SIDE
+from inference.prepare import MAP_SIDE
 
 Image = NDArray[np.float32]
 
-BLUR = 5.4
-"""Sigma in pixels of the model grid: maps from a grid of 28 have no detail below it."""
+BLUR = 2.7
+"""Sigma in pixels of a tile's map: maps from a grid of 28 have no detail below it."""
 TOP_SHARE = 0.01
 
 
@@ -35,8 +35,8 @@ class Seen:
 
     Attributes:
         maps: raw map of each branch that could look.
-        valid: (256, 256) bool, where depth was read; None where depth was not used.
-        foreground: (256, 256) bool, where the part is; None where all of the tile is.
+        valid: (128, 128) bool, where depth was read; None where depth was not used.
+        foreground: (128, 128) bool, where the part is; None where all of the tile is.
     """
 
     maps: Mapping[str, Image]
@@ -50,7 +50,7 @@ class Measured:
 
     Attributes:
         scores: image score of each branch: the highest of its tiles.
-        tiles: per tile, the map (256, 256) of each branch that saw it.
+        tiles: per tile, the map (128, 128) of each branch that saw it.
         seen: what it was measured from.
     """
 
@@ -60,13 +60,13 @@ class Measured:
 
 
 def enlarge(raw: Image, *, reduce: Reduce = Reduce.TOP) -> Image:
-    """A branch's map on the model grid: bilinear, then blurred.
+    """A branch's map at a tile's map size: bilinear, then blurred.
 
     A branch whose image score is its very peak keeps that peak: a blur would hide on the map what the score
     was given for.
     """
-    if raw.shape != (MODEL_SIDE, MODEL_SIDE):
-        raw = np.asarray(cv2.resize(raw, (MODEL_SIDE, MODEL_SIDE), interpolation=cv2.INTER_LINEAR))
+    if raw.shape != (MAP_SIDE, MAP_SIDE):
+        raw = np.asarray(cv2.resize(raw, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_LINEAR))
     if reduce is Reduce.MAX:
         return raw
     return np.asarray(cv2.GaussianBlur(raw, (0, 0), BLUR, borderType=cv2.BORDER_REFLECT_101), np.float32)
@@ -104,13 +104,17 @@ def look(evidence: Evidence, branches: Sequence[Branch]) -> Seen:
         if not finite(raw):
             raise NotFinite(f"branch {branch.name}: its map holds values that are not finite")
         seen[branch.name] = raw
-    return Seen(seen, evidence.valid if depth_used else None, evidence.foreground)
+    valid = evidence.valid if depth_used else None
+    if valid is not None:
+        small = cv2.resize(valid.astype(np.uint8), (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_NEAREST)
+        valid = np.asarray(small > 0)
+    return Seen(seen, valid, evidence.foreground)
 
 
 def measure(
     tiles: Sequence[Seen], branches: Sequence[type[Branch]], baselines: Mapping[str, Baseline]
 ) -> Measured:
-    """One frame's raw maps to branch scores and maps on the model grid.
+    """One frame's raw maps to branch scores and maps of one size.
 
     Args:
         tiles: what :func:`look` gave for each tile, in the order of the layout.
@@ -175,4 +179,4 @@ def fuse_maps(maps: Mapping[str, Image], scales: Mapping[str, Scale], *, empty: 
         np.negative(gap, out=gap)
         np.maximum(out, z, out=out)
         out += np.log1p(np.exp(gap))
-    return np.full((MODEL_SIDE, MODEL_SIDE), empty, np.float32) if out is None else out
+    return np.full((MAP_SIDE, MAP_SIDE), empty, np.float32) if out is None else out

@@ -24,8 +24,8 @@ class Inside:
     """The foreground of one tile, ready for maps on any grid.
 
     Attributes:
-        mask: (S, S) bool on the model grid, some of it true.
-        blur: sigma of the maps' blur, in pixels of the model grid.
+        mask: (S, S) bool at the size of a tile's map, some of it true.
+        blur: sigma of the maps' blur, in pixels of that map.
     """
 
     mask: Mask
@@ -60,7 +60,7 @@ class Inside:
         return np.asarray(cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
     def _cells(self, grid: int) -> tuple[Mask, Image]:
-        """Cells of a grid that count, and one over their blurred weight on the model grid."""
+        """Cells of a grid that count, and one over their blurred weight at that size."""
         known = self._grids.get(grid)
         if known is None:
             cells = np.asarray(self._share(grid) > _PART)

@@ -23,7 +23,10 @@ VERSION = "prepare/1"
 """Changes whenever the same frame would reach the features as other numbers."""
 
 MODEL_SIDE = 256
-"""Side of a tile's map and of the depth grid that the dent detector sees."""
+"""Side of the depth grid of a tile."""
+
+MAP_SIDE = 128
+"""Side of a tile's map: no branch has a finer grid, and finer ones are made of it only to be looked at."""
 
 SHAPE_SIDE = 224
 """Side of the depth grid that point networks see."""
@@ -40,7 +43,7 @@ class Tile:
         shape_depth, shape_valid: the same at (224, 224), for networks of points.
         box: the tile's place in the frame, in relative coordinates.
         depth_scale: metres per count, None where nobody knows it.
-        foreground: (256, 256) bool, where the part is; None where all of the tile is.
+        foreground: (128, 128) bool, where the part is; None where all of the tile is.
         rays, belt: where pixels look and where the belt lies, of a calibrated station.
     """
 
@@ -185,7 +188,7 @@ class Preparation:
                     shape_valid,
                     box,
                     sample.depth_scale,
-                    None if found is None else found.tile(box, MODEL_SIDE),
+                    None if found is None else found.tile(box, MAP_SIDE),
                     self._rays[index] if self._rays else None,
                     None if self.station is None else self.station.belt,
                 )

@@ -20,7 +20,7 @@ from inference.calibration import Scale
 from inference.disagreement import Disagreement, SideMaps, side_maps
 from inference.errors import BundleError, NotFinite
 from inference.fusion import Measured, Seen, calibrated, fuse_maps, log_sum_exp
-from inference.prepare import MODEL_SIDE
+from inference.prepare import MAP_SIDE
 from inference.tiles import TileLayout, stitch
 from schemas.verdict import Mode
 
@@ -132,8 +132,8 @@ class Cmdr:
             mask = cv2.resize(mask.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0
         if not used or (mask is not None and not mask.any()):
             # A tile that was not seen holds no evidence; that no tile was is said when it is measured.
-            return np.zeros((MODEL_SIDE, MODEL_SIDE), np.float32)
-        return np.asarray(cv2.resize(cmdr.psi(used, mask), (MODEL_SIDE, MODEL_SIDE)), np.float32)
+            return np.zeros((MAP_SIDE, MAP_SIDE), np.float32)
+        return np.asarray(cv2.resize(cmdr.psi(used, mask), (MAP_SIDE, MAP_SIDE)), np.float32)
 
     def floor(self, names: Sequence[str]) -> float:
         """Products of distances are at least 0."""

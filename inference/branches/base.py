@@ -25,7 +25,7 @@ class Reduce(StrEnum):
     """How a branch's map becomes the image score."""
 
     TOP = "top"
-    """Mean of the highest 1 % of the map after it was brought to the model size and blurred."""
+    """Mean of the highest 1 % of the map after it was brought to one size and blurred."""
     MAX = "max"
     """Highest value of the map as the branch gave it, before any blur."""
 
@@ -43,7 +43,7 @@ class Evidence:
         rgb_tokens: (g, g, C) float32 standardised colour tokens, g = 28.
         shape_tokens: (g, g, C) float32 standardised geometry tokens, g = 28.
         fine_tokens: (g, g, C) float32 standardised geometry tokens on a finer grid, g = 64.
-        foreground: (S, S) bool, where the part is; None where all of the tile is.
+        foreground: (128, 128) bool, where the part is; None where all of the tile is.
         token_valid: (g, g) bool, cells whose shape tokens rest on readings; None where all do.
     """
 

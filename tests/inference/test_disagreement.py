@@ -223,27 +223,27 @@ def test_side_maps_are_the_fused_maps_of_their_branches_and_know_where_depth_loo
     rng = np.random.default_rng(0)
     scales = {branch.name: Scale(float(k), 1.0 + k) for k, branch in enumerate(BRANCHES)}
     tiles = [
-        {branch.name: rng.random((256, 256), np.float32) for branch in BRANCHES},
-        {"colour": rng.random((256, 256), np.float32)},
+        {branch.name: rng.random((128, 128), np.float32) for branch in BRANCHES},
+        {"colour": rng.random((128, 128), np.float32)},
     ]
     layout = TileLayout(Roi(), 1, 2, 0.0)
     fused = stitch([fuse_maps(tile, scales, empty=0.0) for tile in tiles], layout)
-    half = np.zeros((256, 256), bool)
+    half = np.zeros((128, 128), bool)
     half[:100] = True
     found = side_maps(tiles, BRANCHES, scales, layout, fused=fused, valid=[half, None])
     assert found is not None
     assert found.valid is not None
-    np.testing.assert_array_equal(found.valid[:, :256], half)
-    assert not found.valid[:, 256:].any()
+    np.testing.assert_array_equal(found.valid[:, :128], half)
+    assert not found.valid[:, 128:].any()
     expected = np.logaddexp(
         *((tiles[0][n] - scales[n].mean) / scales[n].deviation for n in ("shape", "dents"))
     )
-    np.testing.assert_allclose(found.shape[:, :256], expected, atol=1e-5)
-    np.testing.assert_allclose(found.colour[:, 256:], tiles[1]["colour"], atol=1e-6)
-    assert found.shape[:, 256:].max() < found.shape[:, :256].min() - 5
+    np.testing.assert_allclose(found.shape[:, :128], expected, atol=1e-5)
+    np.testing.assert_allclose(found.colour[:, 128:], tiles[1]["colour"], atol=1e-6)
+    assert found.shape[:, 128:].max() < found.shape[:, :128].min() - 5
     unmasked = side_maps(tiles, BRANCHES, scales, layout, fused=fused)
     assert unmasked is not None
     assert unmasked.valid is not None
-    assert unmasked.valid[:, :256].all()
+    assert unmasked.valid[:, :128].all()
     assert side_maps(tiles, (Nearest,), scales, layout, fused=fused) is None
     assert side_maps(tiles, (ShapeGaussian, Dents), scales, layout, fused=fused) is None

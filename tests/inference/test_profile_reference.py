@@ -25,9 +25,7 @@ from schemas.verdict import Mode
 
 DINO = DinoConfig(dim=24, depth=2, heads=2)
 POINTS = PointConfig(dim=12, depth=3, heads=2, taps=(0, 1, 2), group_size=16, widths=(8, 12, 16), position=8)
-SETTINGS = TeachSettings(
-    profile="reference", epochs=2, reference=ReferenceSettings(dino=DINO, points=POINTS)
-)
+SETTINGS = TeachSettings(profile="reference", epochs=2, reference=ReferenceSettings(dino=DINO, points=POINTS))
 
 
 def weights(folder: Path, seed: int = 0) -> Runtime:

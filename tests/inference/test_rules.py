@@ -42,7 +42,7 @@ def seen(seed: int, *, spot: float = 0.0, foreground: NDArray[np.bool_] | None =
         values = rng.gamma(9.0, 0.1, (side, side)).astype(np.float32)
         values[side // 4 : side // 3, side // 4 : side // 3] += spot
         maps[kind.name] = values
-    return Seen(maps, np.ones((256, 256), bool), foreground)
+    return Seen(maps, np.ones((128, 128), bool), foreground)
 
 
 def measured(one: Seen) -> Measured:
@@ -65,8 +65,8 @@ def test_calibrated_is_the_log_of_the_sum_of_exponentials() -> None:
     each = [(one.scores[n] - scales[n].mean) / scales[n].deviation for n in names]
     assert rule.score(one, names, Mode.FUSED) == pytest.approx(math.log(sum(map(math.exp, each))))
     canvas = rule.canvas(one, names, Mode.FUSED, empty=0.0)
-    place = [(float(one.tiles[0][n][70, 90]) - scales[n].mean) / scales[n].deviation for n in names]
-    assert canvas[70, 90] == pytest.approx(math.log(sum(map(math.exp, place))), rel=1e-5)
+    place = [(float(one.tiles[0][n][35, 45]) - scales[n].mean) / scales[n].deviation for n in names]
+    assert canvas[35, 45] == pytest.approx(math.log(sum(map(math.exp, place))), rel=1e-5)
     assert float(canvas.min()) > rule.floor(names)
 
 
@@ -82,13 +82,13 @@ def test_cmdr_is_the_published_formula_on_maps_over_their_medians() -> None:
         np.ones((224, 224), bool),
     )
     rule = Cmdr(norms, ONE)
-    large = cv2.resize(psi, (256, 256))
+    large = cv2.resize(psi, (128, 128))
     assert rule.score(measured(one), FOUR, Mode.FUSED) == pytest.approx(cmdr.image_score(large), rel=1e-5)
     canvas = rule.canvas(measured(one), FOUR, Mode.FUSED, empty=-9.0)
     assert canvas.max() == pytest.approx(rule.score(measured(one), FOUR, Mode.FUSED))
     alone = cmdr.colour_only(maps["colour"])
     assert rule.score(measured(one), ["colour"], Mode.RGB) == pytest.approx(
-        cmdr.image_score(cv2.resize(alone, (256, 256))), rel=1e-5
+        cmdr.image_score(cv2.resize(alone, (128, 128))), rel=1e-5
     )
 
 
@@ -121,8 +121,8 @@ def test_normals_lie_below_each_threshold_and_a_clear_spot_above(
 
 
 def test_what_lies_outside_the_foreground_does_not_count(point: OperatingPoint) -> None:
-    elsewhere = np.zeros((256, 256), bool)
-    elsewhere[140:240, 140:240] = True
+    elsewhere = np.zeros((128, 128), bool)
+    elsewhere[70:120, 70:120] = True
     names = point.names(Mode.FUSED)
     rule = point.rules[CALIBRATED]
     spot = rule.score(point.measure([seen(60, spot=9.0)], Mode.FUSED), names, Mode.FUSED)
@@ -132,7 +132,7 @@ def test_what_lies_outside_the_foreground_does_not_count(point: OperatingPoint) 
     limit = point.thresholds[CALIBRATED][Mode.FUSED].value
     assert hidden <= limit < spot
     with pytest.raises(NoReading, match="no tile could be scored"):
-        point.measure([seen(60, foreground=np.zeros((256, 256), bool))], Mode.FUSED)
+        point.measure([seen(60, foreground=np.zeros((128, 128), bool))], Mode.FUSED)
 
 
 def test_it_comes_back_from_a_bundle_bit_for_bit(point: OperatingPoint) -> None:
