@@ -135,6 +135,11 @@ def test_redis_is_written_when_the_part_moved_noticeably_and_not_for_every_part(
     memory.learn("s1", "cover", HASH, seen(~mask), Decision.PASS)
     memory.keep(["s1"])
     assert written == ["silhouette"] * 2
+    # A copy that is never written again is forgotten by Redis, however still the parts lie.
+    for _ in range(1000):
+        memory.learn("s1", "cover", HASH, seen(~mask), Decision.PASS)
+        memory.keep(["s1"])
+    assert written == ["silhouette"] * 4
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ NAME = "silhouette"
 LEAST_COVERAGE = 0.9
 """Of the part, for its silhouette to be believed."""
 _CHANGED = 0.02  # share of cells that differ before the copy in Redis is written anew
+_ANEW = 500  # good parts after which it is written anyway: Redis forgets what nobody writes for a day
 _BYTES = SILHOUETTE[0] * SILHOUETTE[1] // 8
 
 
@@ -51,6 +52,7 @@ class Silhouettes:
         self._known: dict[str, Known] = {}
         self._kept: dict[str, Known] = {}
         self._asked: set[str] = set()
+        self._since: dict[str, int] = {}
 
     def recall(self, station: str) -> None:
         """Read, once, what the worker before us left for the station; a Redis that is away left nothing."""
@@ -84,12 +86,15 @@ class Silhouettes:
         if inspection.silhouette is None or not inspection.coverage >= LEAST_COVERAGE:
             return
         self._known[station] = Known(product, bundle_hash, inspection.silhouette)
+        self._since[station] = self._since.get(station, 0) + 1
 
     def keep(self, stations: Iterable[str]) -> None:
-        """Leave a copy in Redis of what has changed noticeably; without Redis it is tried again later."""
+        """Leave a copy in Redis of what changed noticeably or was left long ago; without Redis it is tried again later."""
         for station in stations:
             known = self._known.get(station)
-            if known is None or not _differ(known, self._kept.get(station)):
+            if known is None:
+                continue
+            if not _differ(known, self._kept.get(station)) and self._since.get(station, 0) < _ANEW:
                 continue
             try:
                 self._store.set_sensor(station, NAME, _packed(known))
@@ -97,12 +102,14 @@ class Silhouettes:
                 log.warning("worker.silhouette_not_kept", station=station, error=str(error))
                 return
             self._kept[station] = known
+            self._since[station] = 0
 
     def forget(self, stations: Iterable[str]) -> None:
         """Drop stations that another worker has now: what it sees is newer."""
         for station in stations:
             self._known.pop(station, None)
             self._kept.pop(station, None)
+            self._since.pop(station, None)
             self._asked.discard(station)
 
 
