@@ -89,7 +89,7 @@ class Silhouettes:
         self._since[station] = self._since.get(station, 0) + 1
 
     def keep(self, stations: Iterable[str]) -> None:
-        """Leave a copy in Redis of what changed noticeably or was left long ago; without Redis it is tried again later."""
+        """Leave a copy in Redis of what changed noticeably or was left long ago; tried again later."""
         for station in stations:
             known = self._known.get(station)
             if known is None:
