@@ -30,6 +30,7 @@ import torch
 
 from inference.belt_colour import BeltColour
 from inference.errors import BundleError, NoPart
+from inference.outlines import InDepth, agrees, colour_masks, depth_masks, outlines_of
 from inference.roi import Roi
 from inference.sample import SILHOUETTE, Sample
 from inference.silhouette import (
@@ -55,10 +56,6 @@ _BELT_MARGIN = 4
 
 _WIDER = 0.12  # of the region's sides: a plane through the belt needs belt around the part
 _RING = 0.05  # of the box, where the region leaves no belt around it
-_SIGMAS = 6.0  # spreads of the belt about its plane
-_PRESENT = 0.8  # share of the normals that must show a part
-_ALIKE = 0.75  # mean overlap (intersection over union) of the normals' outlines, laid over each other
-_LEAST, _MOST = 0.01, 0.85  # share of the box: less is lint, more is a surface
 _STILL = 8  # cells; parts that lie further from their place than this are not fixtured
 _SLACK = 4  # cells beyond the furthest normal
 _THERE = 0.3  # share of the outline that must stand out, or there is no part
@@ -140,24 +137,6 @@ class Found:
         return there if there < _ENTIRE else 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Depth:
-    """How a part is seen in depth: ``sign`` times (count - plane) above ``reach`` counts."""
-
-    sign: float
-    reach: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Outlines:
-    """The normals' outlines and how well one sensor shows them."""
-
-    masks: list[Mask]
-    shifts: list[tuple[int, int]]
-    shape: Image
-    alike: float
-
-
 class Foreground:
     """Taught on the normals of one product; afterwards a pure function of one frame."""
 
@@ -170,7 +149,7 @@ class Foreground:
         belt: Mask | None = None,
         reach: int = 0,
         still: bool = True,
-        depth: _Depth | None = None,
+        depth: InDepth | None = None,
         colour: BeltColour | None = None,
     ) -> None:
         """From taught state; see :meth:`fit`.
@@ -215,13 +194,13 @@ class Foreground:
         """From the teaching frames' views; whether there is a part to be outlined at all is found out."""
         box = widened(layout.roi)
         around = _around(layout.roi, box)
-        by_depth = _depth_masks(views, around)
-        seen = None if by_depth is None else _outlines(by_depth[0])
+        by_depth = depth_masks(views, around)
+        seen = None if by_depth is None else outlines_of(by_depth[0])
         depth = None if by_depth is None or seen is None else by_depth[1]
         labs = [one.lab for one in views]
         colours = [lab for lab in labs if lab is not None]
-        masks = _colour_masks(colours, around)
-        by_colour = _outlines(masks)
+        masks = colour_masks(colours, around)
+        by_colour = outlines_of(masks)
         seen = seen or by_colour
         if seen is None:
             return cls.everything()
@@ -233,7 +212,7 @@ class Foreground:
         colour = None
         if len(colours) == len(seen.masks):
             candidate = BeltColour.fit(colours, [~grown(one, _BELT_MARGIN) for one in seen.masks])
-            if candidate is not None and _agrees(candidate, colours, belt, seen.masks):
+            if candidate is not None and agrees(candidate, colours, belt, seen.masks):
                 colour = candidate
         furthest = max(max(abs(dx), abs(dy)) for dx, dy in seen.shifts)
         return cls(
@@ -341,7 +320,7 @@ class Foreground:
         reach, still = _tensor(tensors, "place", (2,)).tolist()
         depth = None
         if "depth" in tensors:
-            depth = _Depth(*_tensor(tensors, "depth", (2,)).double().tolist())
+            depth = InDepth(*_tensor(tensors, "depth", (2,)).double().tolist())
         colour = {k.removeprefix("colour."): v for k, v in tensors.items() if k.startswith("colour.")}
         return cls(
             box=box,
@@ -401,61 +380,3 @@ def _crop(image: Image, box: Roi, part: Roi, side: int) -> Image:
     return np.asarray(
         cv2.warpAffine(image, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32
     )
-
-
-def _depth_masks(views: Sequence[View], around: Mask) -> tuple[list[Mask], _Depth] | None:
-    """What stands out of the belt's plane in each normal; None where depth does not show a part."""
-    found = [over_belt(one, around) for one in views]
-    planes = [(one, over) for one, over in zip(views, found, strict=True) if over is not None]
-    if not views or len(planes) < _PRESENT * len(views):
-        return None
-    # One count of floor: quantisation, where the belt is flat to the sensor.
-    reach = _SIGMAS * max(float(np.median([over[1] for _, over in planes])), 1.0)
-    inside = ~around
-    beyond = np.concatenate([over[0][inside & one.read] for one, over in planes])
-    beyond = beyond[np.abs(beyond) > reach]
-    if not beyond.size:
-        return None
-    sign = 1.0 if float(np.median(beyond)) > 0 else -1.0
-    masks = [pieces(bridged(one.read & (sign * over[0] > reach), one.read)) for one, over in planes]
-    return masks, _Depth(sign, reach)
-
-
-def _colour_masks(labs: Sequence[Image], around: Mask) -> list[Mask]:
-    """What does not have the colour of the surroundings, in each normal."""
-    belt = BeltColour.fit(labs, [around] * len(labs))
-    return [] if belt is None else [pieces(belt.stands_out(lab, around)) for lab in labs]
-
-
-def _outlines(masks: Sequence[Mask]) -> _Outlines | None:
-    """The outline that the masks share; None where they do not share one, or fill the box."""
-    present = [one for one in masks if _LEAST < one.mean() < _MOST]
-    if not present or len(present) < _PRESENT * len(masks):
-        return None
-    known = np.ones((SIDE, SIDE), np.bool_)
-    shape = present[0].astype(np.float32)
-    shifts: list[tuple[int, int]] = []
-    # The first round lays all over one part, the second over their mean, whose place is the middle one.
-    for _ in range(2):
-        shifts = [place(one, known, shape, SIDE // 2) for one in present]
-        middle = np.median(np.array(shifts), axis=0).round().astype(int)
-        shifts = [(dx - int(middle[0]), dy - int(middle[1])) for dx, dy in shifts]
-        laid = [
-            shifted(m.astype(np.float32), (-dx, -dy)) for m, (dx, dy) in zip(present, shifts, strict=True)
-        ]
-        shape = np.mean(laid, axis=0, dtype=np.float32)
-    outline = shape > 0.5
-    overlaps = [float((outline & (m > 0)).sum() / max((outline | (m > 0)).sum(), 1)) for m in laid]
-    alike = float(np.mean(overlaps))
-    if alike < _ALIKE or not outline.any():
-        return None
-    return _Outlines(list(present), shifts, np.asarray(shape, np.float32), alike)
-
-
-def _agrees(belt: BeltColour, labs: Sequence[Image], cells: Mask, masks: Sequence[Mask]) -> bool:
-    """Whether the belt's colour shows the same parts as the masks do."""
-    overlaps = []
-    for lab, mask in zip(labs, masks, strict=True):
-        own = pieces(belt.stands_out(lab, cells))
-        overlaps.append(float((own & mask).sum() / max((own | mask).sum(), 1)))
-    return float(np.mean(overlaps)) >= _ALIKE
