@@ -7,7 +7,7 @@ maximum: no branch can veto another, as a product of distances does, and one tha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -27,6 +27,8 @@ Image = NDArray[np.float32]
 BLUR = 2.7
 """Sigma in pixels of a tile's map: maps from a grid of 28 have no detail below it."""
 TOP_SHARE = 0.01
+KNEE = 4.0
+"""Standard deviations of the normals; about where thresholds lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +167,24 @@ def calibrated(scores: Mapping[str, float], scales: Mapping[str, Scale]) -> dict
     return {name: (score - scales[name].mean) / scales[name].deviation for name, score in scores.items()}
 
 
-def fuse_maps(maps: Mapping[str, Image], scales: Mapping[str, Scale], *, empty: float) -> Image:
-    """Log-sum-exp of the calibrated maps of one tile; ``empty`` where no branch saw it."""
+def fuse_maps(
+    maps: Mapping[str, Image],
+    scales: Mapping[str, Scale],
+    *,
+    empty: float,
+    wide: Collection[str] = (),
+) -> Image:
+    """Log-sum-exp of the calibrated maps of one tile; ``empty`` where no branch saw it.
+
+    What a ``wide`` branch says beyond the knee counts half: it is carried far beyond the defect, and would
+    drown the branches that see where it is. Image scores are not touched by it.
+    """
     out: Image | None = None
     for name, one in maps.items():
         scale = scales[name]
         z = (one - np.float32(scale.mean)) * np.float32(1.0 / scale.deviation)
+        if name in wide:
+            np.minimum(z, np.float32(0.5) * (z + np.float32(KNEE)), out=z)
         if out is None:
             out = z
             continue

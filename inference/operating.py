@@ -93,7 +93,7 @@ class OperatingPoint:
 
         scores = [measured.scores for measured in frames()]
         scales = {kind.name: scale_of([one[kind.name] for one in scores], groups) for kind in branches}
-        calibrated = Calibrated(scales, layout)
+        calibrated = Calibrated(scales, layout, wide=[kind.name for kind in branches if kind.wide])
         disagreement = None
         if Mode.FUSED in kinds:
             names = _names(branches)
@@ -188,7 +188,7 @@ class OperatingPoint:
             kind.name: _scale(table(values, "calibration", where).get(kind.name), kind.name, where)
             for kind in branches
         }
-        calibrated = Calibrated(scales, layout)
+        calibrated = Calibrated(scales, layout, wide=[kind.name for kind in branches if kind.wide])
         disagreement = None
         if Mode.FUSED in kinds:
             disagreement = Disagreement.from_map(table(values, "disagreement", where))

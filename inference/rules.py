@@ -7,7 +7,7 @@ that sees nothing silences the others. Each rule has thresholds of its own, from
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, Self
 
 import cv2
@@ -56,9 +56,12 @@ class Rule(Protocol):
 class Calibrated:
     """Log-sum-exp of the branches, each in standard deviations of its normals."""
 
-    def __init__(self, scales: Mapping[str, Scale], layout: TileLayout) -> None:
-        """``scales`` by branch."""
+    def __init__(
+        self, scales: Mapping[str, Scale], layout: TileLayout, *, wide: Collection[str] = ()
+    ) -> None:
+        """``scales`` by branch; names of the branches that are ``wide``."""
         self.scales = scales
+        self._wide = frozenset(wide)
         self._layout = layout
 
     def branch_scores(self, measured: Measured, names: Sequence[str]) -> dict[str, float]:
@@ -72,7 +75,7 @@ class Calibrated:
     def canvas(self, measured: Measured, names: Sequence[str], mode: Mode, *, empty: float) -> Image:
         """See :class:`Rule`."""
         tiles = [
-            fuse_maps({n: maps[n] for n in names if n in maps}, self.scales, empty=empty)
+            fuse_maps({n: maps[n] for n in names if n in maps}, self.scales, empty=empty, wide=self._wide)
             for maps in measured.tiles
         ]
         return stitch(tiles, self._layout)

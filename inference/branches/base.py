@@ -86,11 +86,13 @@ class Branch(Protocol):
         name: key in the bundle, the verdict and the report.
         needs: the sensors without which it is left out of the sum.
         reduce: how its map becomes its image score.
+        wide: its features reach far beyond a defect, so that on the fused map its excess counts for less.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Needs]]
     reduce: ClassVar[Reduce]
+    wide: ClassVar[bool]
 
     @classmethod
     def fit(cls, evidence: Sequence[Evidence], settings: FitSettings) -> Self:

@@ -63,6 +63,7 @@ class Dents:
     name: ClassVar[str] = "dents"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.DEPTH})
     reduce: ClassVar[Reduce] = Reduce.MAX
+    wide: ClassVar[bool] = False
 
     def __init__(self, noise: Noise) -> None:
         """From fitted state; see :meth:`fit`."""

@@ -23,6 +23,7 @@ class ShapeGaussian:
     name: ClassVar[str] = "shape"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.DEPTH})
     reduce: ClassVar[Reduce] = Reduce.TOP
+    wide: ClassVar[bool] = True
 
     def __init__(self, mean: torch.Tensor, white: torch.Tensor) -> None:
         """With mean (C,) and whitener (C, C) on the device that scores."""

@@ -37,6 +37,7 @@ class Head:
     name: ClassVar[str]
     needs: ClassVar[frozenset[Needs]]
     reduce: ClassVar[Reduce] = Reduce.TOP
+    wide: ClassVar[bool] = False
     by_cell: ClassVar[bool]
     """The net looks at one cell at a time: cells that do not count need not be given to it."""
     masked: ClassVar[bool] = True

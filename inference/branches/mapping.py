@@ -27,6 +27,7 @@ class _Mapping:
     name: ClassVar[str]
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.RGB, Needs.DEPTH})
     reduce: ClassVar[Reduce] = Reduce.TOP
+    wide: ClassVar[bool] = False
 
     def __init__(self, weight: torch.Tensor, white: torch.Tensor, offset: torch.Tensor) -> None:
         """The whitened residual is target @ white - source @ weight - offset.
@@ -104,6 +105,7 @@ class ShapeFromColour(_Mapping):
     """What the geometry should look like, given the colour."""
 
     name: ClassVar[str] = "shape_from_colour"
+    wide: ClassVar[bool] = True
 
     @staticmethod
     def _pair(evidence: Evidence) -> tuple[torch.Tensor | None, torch.Tensor | None]:

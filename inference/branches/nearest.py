@@ -51,6 +51,7 @@ class Nearest:
     name: ClassVar[str] = "colour"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.RGB})
     reduce: ClassVar[Reduce] = Reduce.TOP
+    wide: ClassVar[bool] = False
 
     def __init__(self, bank: torch.Tensor) -> None:
         """With a bank (K, C) on the device that scores."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from inference.results import Combined, Report, combine
+from inference.results import Combined, Metrics, Report, combine
 
 DEFAULT = "FUSED"
 LEAST = 0.80
@@ -20,7 +20,8 @@ class Claim:
 
     Attributes:
         kind: its label. default: mean image AUROC of the default over the reports.
-        low, high: 95 % interval of that mean; NaN where the reports have none.
+        low, high: 95 % interval of that mean; of reports on the same parts the mean of theirs; NaN where
+            there is none.
         best, best_row: of all other rows.
         holds: the best row is not above the default's interval, nor above the default where there is none.
         missed: mean miss rate of the default at its threshold.
@@ -50,11 +51,20 @@ class Claim:
         return values | {"holds": self.holds, "strong": self.strong}
 
 
+def _own(tables: Sequence[Mapping[str, Metrics]]) -> tuple[float, float]:
+    """Reports on the same parts: a seed of teaching makes no parts new, so their own intervals stand."""
+    intervals = [t[DEFAULT].i_auroc.interval for t in tables if DEFAULT in t]
+    known = [one for one in intervals if one is not None]
+    if not known:
+        return math.nan, math.nan
+    return sum(one[0] for one in known) / len(known), sum(one[1] for one in known) / len(known)
+
+
 def claims(reports: Sequence[Report], *, independent: bool) -> list[Claim]:
     """One claim a kind that the default was measured on.
 
     Args:
-        independent: whether the reports are of different parts, so that their mean has an interval.
+        independent: whether the reports are of different parts, so that their mean has its own interval.
     """
     out = []
     for kind in reports[0].kinds:
@@ -70,6 +80,6 @@ def claims(reports: Sequence[Report], *, independent: bool) -> list[Claim]:
             continue
         default = rows.pop(DEFAULT)
         best = max(rows, key=lambda name: rows[name].mean)
-        low, high = default.interval or (math.nan, math.nan)
+        low, high = default.interval or _own(tables)
         out.append(Claim(kind, default.mean, low, high, rows[best].mean, best, missed.mean))
     return out

@@ -18,7 +18,7 @@ from inference.branches.mapping import ColourFromShape, ShapeFromColour
 from inference.branches.nearest import Nearest
 from inference.calibration import Scale
 from inference.errors import BundleError, NoReading, NotFinite
-from inference.fusion import Measured, Seen, measure
+from inference.fusion import KNEE, Measured, Seen, measure
 from inference.operating import OperatingPoint
 from inference.roi import Roi
 from inference.rules import CALIBRATED, CMDR, DUAL, MODULATED, Calibrated, Cmdr
@@ -68,6 +68,21 @@ def test_calibrated_is_the_log_of_the_sum_of_exponentials() -> None:
     place = [(float(one.tiles[0][n][35, 45]) - scales[n].mean) / scales[n].deviation for n in names]
     assert canvas[35, 45] == pytest.approx(math.log(sum(map(math.exp, place))), rel=1e-5)
     assert float(canvas.min()) > rule.floor(names)
+
+
+def test_beyond_the_knee_a_wide_branch_counts_half_on_the_map_and_whole_in_the_score() -> None:
+    scales = {kind.name: Scale(1.0, 0.5) for kind in KINDS[Mode.FUSED]}
+    sharp, plain = Calibrated(scales, ONE, wide=["shape"]), Calibrated(scales, ONE)
+    one = measured(seen(3, spot=9.0))
+    assert sharp.score(one, ["shape"], Mode.FUSED) == plain.score(one, ["shape"], Mode.FUSED)
+    before = plain.canvas(one, ["shape"], Mode.FUSED, empty=0.0)
+    expected = np.where(before > KNEE, KNEE + (before - KNEE) / 2, before)
+    assert before.max() > 2 * KNEE
+    np.testing.assert_allclose(sharp.canvas(one, ["shape"], Mode.FUSED, empty=0.0), expected, atol=1e-4)
+    others = ["colour", "dents"]
+    np.testing.assert_array_equal(
+        sharp.canvas(one, others, Mode.FUSED, empty=0.0), plain.canvas(one, others, Mode.FUSED, empty=0.0)
+    )
 
 
 def test_cmdr_is_the_published_formula_on_maps_over_their_medians() -> None:
