@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from schemas.verdict import Mode
-from workers.options import DATA_HELP, Dino, Json, PointMae, SameField, Seed
+from workers.options import Dino, Json, PointMae, SameField, Seed
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,10 @@ def register(app: typer.Typer) -> None:
 
 def teach(
     name: Annotated[str, typer.Argument(help="Name of the product.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help=DATA_HELP)],
+    data: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Good parts: train/good and validation/good, or any known layout."),
+    ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Models folder; the bundle is DIR/NAME/VERSION.")
     ] = Path("models"),

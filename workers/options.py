@@ -39,4 +39,3 @@ PointMae = Annotated[
         metavar="FILE", envvar="CROSSCHECK_POINT_MAE", help="Weights of Point-MAE, for the reference profile."
     ),
 ]
-DATA_HELP = "Folder with train/good, validation/good and test/*, each with rgb/, depth/ and gt/."
