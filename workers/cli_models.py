@@ -53,6 +53,9 @@ def teach(
     dino: Dino = None,
     point_mae: PointMae = None,
     grid: Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")] = 28,
+    published_heads: Annotated[
+        bool, typer.Option("--published-heads", help="The reference profile's heads learn as published.")
+    ] = False,
     epochs: Annotated[int, typer.Option(help="Of the reference profile's heads.")] = 50,
     folds: Annotated[
         int | None,
@@ -76,7 +79,7 @@ def teach(
         false_reject=false_reject,
         profile=profile,
         precision=precision,
-        reference=ReferenceSettings(grid=grid, precision=precision),
+        reference=ReferenceSettings(grid=grid, precision=precision, published_heads=published_heads),
         epochs=epochs,
         folds=folds,
         device=device,
@@ -170,6 +173,9 @@ def benchmark(
     dino: Dino = None,
     point_mae: PointMae = None,
     grid: Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")] = 28,
+    published_heads: Annotated[
+        bool, typer.Option("--published-heads", help="The reference profile's heads learn as published.")
+    ] = False,
     epochs: Annotated[int, typer.Option(help="Of the reference profile's heads.")] = 50,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
@@ -190,7 +196,7 @@ def benchmark(
         fusion=fusion,
         profile=profile,
         precision=precision,
-        reference=ReferenceSettings(grid=grid, precision=precision),
+        reference=ReferenceSettings(grid=grid, precision=precision, published_heads=published_heads),
         epochs=epochs,
         device=device,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from inference.branches import with_sensors
 from inference.branches.base import Branch, Evidence
-from inference.branches.heads import HEADS, Head
+from inference.branches.heads import HEADS, PUBLISHED_HEADS, Head
 from inference.errors import BundleError, DepthUnusable, EncoderError, TeachError, WeightsError
 from inference.features import cloud as clouds
 from inference.features import spread
@@ -45,6 +45,7 @@ class ReferenceSettings:
         precision: of the networks' matrix products: "float32" or "bfloat16".
         frame: of the cloud, "belt" or "camera"; see cloud.py.
         centred: whether the part is moved to the middle of the cloud.
+        published_heads: whether the colour decoder learns on the part alone, as published; see heads.py.
         dino, points: sizes of the networks.
 
     Raises:
@@ -55,6 +56,7 @@ class ReferenceSettings:
     precision: str = "float32"
     frame: Literal["belt", "camera"] = "belt"
     centred: bool = False
+    published_heads: bool = False
     dino: DinoConfig = field(default_factory=DinoConfig)
     points: PointConfig = field(default_factory=PointConfig)
 
@@ -112,7 +114,6 @@ class ReferenceProfile:
 
     name = "reference"
     distances = True
-    kinds: ClassVar[tuple[type[Branch], ...]] = HEADS
 
     def __init__(
         self, dino: Dino, points: PointMae, settings: ReferenceSettings, device: torch.device
@@ -148,7 +149,7 @@ class ReferenceProfile:
 
     def branches(self, mode: Mode) -> tuple[type[Branch], ...]:
         """See :class:`inference.profiles.base.Profile`."""
-        return with_sensors(self.kinds, mode)
+        return with_sensors(PUBLISHED_HEADS if self.settings.published_heads else HEADS, mode)
 
     def ready(self, branch: Branch) -> Branch:
         """See :class:`inference.profiles.base.Profile`: heads score in the networks' precision."""

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from inference.branches.heads import PUBLISHED_HEADS
 from inference.bundle import MANIFEST
 from inference.datasets.synthetic import SyntheticDataset
 from inference.errors import BundleError, TeachError, WeightsError
 from inference.features.dino import Dino, DinoConfig
 from inference.features.point_mae import PointConfig, PointMae, published_names
 from inference.inspector import Inspector
-from inference.profiles.reference import ReferenceSettings
+from inference.profiles.reference import ReferenceProfile, ReferenceSettings
 from inference.profiles.runtime import Runtime
 from inference.sample import Sample
 from inference.teach import teach
@@ -85,6 +86,17 @@ def test_one_pass_over_a_batch_gives_what_frames_give_one_by_one(
     assert [one.mode for one in together] == [one.mode for one in alone]
     for one, other in zip(together, alone, strict=True):
         assert one.score == pytest.approx(other.score, rel=1e-3)
+
+
+def test_published_heads_are_a_setting_that_the_bundle_keeps(
+    normals: SyntheticDataset, runtime: Runtime, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, epochs=1, reference=replace(SETTINGS.reference, published_heads=True))
+    bundle = teach(normals, tmp_path, name="part", settings=settings, runtime=runtime)
+    inspector = Inspector.load(bundle, runtime=runtime)
+    assert inspector.inspect([normals.validation()[0].sample()])[0].error is None
+    kinds = ReferenceProfile.load(settings.reference, runtime, torch.device("cpu")).branches(Mode.FUSED)
+    assert kinds == PUBLISHED_HEADS
 
 
 def test_a_marked_part_scores_higher_than_a_good_one_by_either_rule(
