@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from inference import metrics
 from inference.datasets.base import Dataset, Item
 from inference.errors import DatasetError, InferenceError, NoPart, NoReading, NotFinite
-from inference.exhibits import Showcase
+from inference.exhibits import Seen, Showcase
 from inference.pixels import LIMITS, Outline, PixelCounts
 from inference.results import Measure, Metrics, Report
 from inference.sample import Sample
@@ -48,32 +48,12 @@ class Other(Protocol):
         ...
 
 
-class Finding(Protocol):
+class Finding(Seen, Protocol):
     """The evidence on one frame in full precision, as the inspector's Study has it."""
 
     @property
     def mode(self) -> Mode:
         """Which sensors the score rests on."""
-        ...
-
-    @property
-    def score(self) -> float:
-        """On the scale of the mode."""
-        ...
-
-    @property
-    def threshold(self) -> float:
-        """A score above it is a defect."""
-        ...
-
-    @property
-    def branches(self) -> Mapping[str, float]:
-        """Score of each branch."""
-        ...
-
-    @property
-    def map(self) -> NDArray[np.float32]:
-        """(h, w), over the whole frame."""
         ...
 
     @property

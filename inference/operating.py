@@ -106,7 +106,7 @@ class OperatingPoint:
 
             disagreement = Disagreement.fit(
                 _Again(lambda: map(fused, frames())),
-                [calibrated.score(measured, names, Mode.FUSED) for measured in frames()],
+                [calibrated.score(_only(one), names, Mode.FUSED) for one in scores],
             )
         norms = {kind.name: 1.0 if distances else _median(seen, kind.name) for kind in branches}
         published = Cmdr(norms, layout)

@@ -11,7 +11,23 @@ from typing import Annotated
 import typer
 
 from schemas.verdict import Mode
-from workers.options import Dino, Json, PointMae, SameField, Seed
+from workers.options import (
+    Bootstrap,
+    Device,
+    Dino,
+    Epochs,
+    Fusion,
+    Grid,
+    Json,
+    Kind,
+    Page,
+    PointMae,
+    Precision,
+    Profile,
+    PublishedHeads,
+    SameField,
+    Seed,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -32,9 +48,7 @@ def teach(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Models folder; the bundle is DIR/NAME/VERSION.")
     ] = Path("models"),
-    kind: Annotated[
-        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
-    ] = None,
+    kind: Kind = None,
     category: Annotated[str | None, typer.Option(help="Which product of a data set of several.")] = None,
     station: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Calibration of the station, by `calibrate`.")
@@ -42,26 +56,20 @@ def teach(
     seed: Seed = 0,
     roi: Annotated[bool, typer.Option(help="Look for the region of interest in the normals.")] = True,
     foreground: Annotated[bool, typer.Option(help="Tell the part from the belt around it.")] = True,
-    fusion: Annotated[
-        str, typer.Option(metavar="RULE", help="What decides: calibrated, cmdr, modulated or dual.")
-    ] = "calibrated",
+    fusion: Fusion = "calibrated",
     false_reject: Annotated[float, typer.Option(help="Share of good parts that may be rejected.")] = 0.01,
-    profile: Annotated[str, typer.Option(metavar="NAME", help="compact or reference.")] = "compact",
-    precision: Annotated[
-        str, typer.Option(metavar="TYPE", help="Of the networks: float32 or bfloat16.")
-    ] = "float32",
+    profile: Profile = "compact",
+    precision: Precision = "float32",
     dino: Dino = None,
     point_mae: PointMae = None,
-    grid: Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")] = 28,
-    published_heads: Annotated[
-        bool, typer.Option("--published-heads", help="The reference profile's heads learn as published.")
-    ] = False,
-    epochs: Annotated[int, typer.Option(help="Of the reference profile's heads.")] = 50,
+    grid: Grid = 28,
+    published_heads: PublishedHeads = False,
+    epochs: Epochs = 50,
     folds: Annotated[
         int | None,
         typer.Option(help="Of teaching frames that help set thresholds: compact 5, reference 0."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Device = "cpu",
     same_field: SameField = False,
     json_file: Json = None,
 ) -> None:
@@ -107,19 +115,15 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Labelled frames, or a data set of categories.")
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
-    ] = None,
+    kind: Kind = None,
     category: Annotated[str | None, typer.Option(help="Only this product of a data set of several.")] = None,
     dino: Dino = None,
     point_mae: PointMae = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
+    device: Device = "cpu",
+    bootstrap: Bootstrap = 1000,
     seed: Seed = 0,
     same_field: SameField = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write one page with charts and pictures.")
-    ] = None,
+    report: Page = None,
     grant: Annotated[
         list[Mode] | None,
         typer.Option(help="Let this mode pass parts alone, if --max-miss holds.", case_sensitive=False),
@@ -159,30 +163,20 @@ def benchmark(
     models: Annotated[
         Path, typer.Option(metavar="DIR", help="Where bundles go; a run that was stopped goes on there.")
     ] = Path("benchmark"),
-    kind: Annotated[
-        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
-    ] = None,
+    kind: Kind = None,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
-    profile: Annotated[str, typer.Option(metavar="NAME", help="compact or reference.")] = "compact",
-    fusion: Annotated[
-        str, typer.Option(metavar="RULE", help="What decides: calibrated, cmdr, modulated or dual.")
-    ] = "calibrated",
-    precision: Annotated[
-        str, typer.Option(metavar="TYPE", help="Of the networks: float32 or bfloat16.")
-    ] = "float32",
+    profile: Profile = "compact",
+    fusion: Fusion = "calibrated",
+    precision: Precision = "float32",
     dino: Dino = None,
     point_mae: PointMae = None,
-    grid: Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")] = 28,
-    published_heads: Annotated[
-        bool, typer.Option("--published-heads", help="The reference profile's heads learn as published.")
-    ] = False,
-    epochs: Annotated[int, typer.Option(help="Of the reference profile's heads.")] = 50,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")] = 1000,
+    grid: Grid = 28,
+    published_heads: PublishedHeads = False,
+    epochs: Epochs = 50,
+    device: Device = "cpu",
+    bootstrap: Bootstrap = 1000,
     seed: Seed = 0,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write one page with charts and pictures.")
-    ] = None,
+    report: Page = None,
     json_file: Json = None,
 ) -> None:
     """Teach and judge every category of a data set; print the mean beside published figures."""
@@ -289,13 +283,11 @@ def inspect_folder(
         float | None,
         typer.Option(min=0, max=1, help="Less of the part inspected is REVIEW; as the worker's, 0.8."),
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Layout of the folder, where it is not recognised.")
-    ] = None,
+    kind: Kind = None,
     category: Annotated[str | None, typer.Option(help="Product of a data set of several.")] = None,
     dino: Dino = None,
     point_mae: PointMae = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Inspect a folder: verdicts as CSV and JSON lines, heatmaps as PNG.
 

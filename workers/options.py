@@ -27,6 +27,23 @@ SameField = Annotated[
     ),
 ]
 Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where data, logs and pids are kept.")]
+Kind = Annotated[str | None, typer.Option(help="Layout of the folder, where it is not recognised.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Bootstrap = Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")]
+Page = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE.html", help="Write one page with charts and pictures."),
+]
+Fusion = Annotated[
+    str, typer.Option(metavar="RULE", help="What decides: calibrated, cmdr, modulated or dual.")
+]
+Profile = Annotated[str, typer.Option(metavar="NAME", help="compact or reference.")]
+Precision = Annotated[str, typer.Option(metavar="TYPE", help="Of the networks: float32 or bfloat16.")]
+Grid = Annotated[int, typer.Option(help="Cells a side of the reference profile: 28 or 56.")]
+PublishedHeads = Annotated[
+    bool, typer.Option("--published-heads", help="The reference profile's heads learn as published.")
+]
+Epochs = Annotated[int, typer.Option(help="Of the reference profile's heads.")]
 Dino = Annotated[
     Path | None,
     typer.Option(
