@@ -31,11 +31,7 @@ class PartKey:
 
     def __post_init__(self) -> None:
         # What is refused is shown in part only: it may be sixteen megabytes of somebody's bytes.
-        if not isinstance(self.station, str) or not _STATION.match(self.station):
-            raise InvalidField(
-                f"station {_shown(self.station)}: use 1 to 64 letters, digits, '.', '_' or '-', "
-                "first a letter or digit"
-            )
+        checked_station(self.station)
         for name, value in (("run", self.run), ("trigger", self.trigger)):
             if type(value) is not int or not 0 <= value <= _MAX:
                 raise InvalidField(f"part key {name} {_shown(value)}: expected an integer from 0 to 2^63 - 1")
@@ -59,6 +55,16 @@ class PartKey:
         if match is None:
             raise InvalidField(f"part key {text[:120]!r}: expected STATION/RUN/TRIGGER")
         return cls(match[1], int(match[2]), int(match[3]))
+
+
+def checked_station(station: object) -> str:
+    """The station's name, if keys, files and topics can carry it. Raises InvalidField."""
+    if not isinstance(station, str) or not _STATION.match(station):
+        raise InvalidField(
+            f"station {_shown(station)}: use 1 to 64 letters, digits, '.', '_' or '-', "
+            "first a letter or digit"
+        )
+    return station
 
 
 def _shown(value: object) -> str:

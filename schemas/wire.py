@@ -10,7 +10,9 @@ from schemas.command import Command
 from schemas.errors import MalformedMessage, MessageTooLarge, SchemaError, UnsupportedVersion
 from schemas.fields import Fields
 from schemas.frame import Frame
+from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap
+from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.scan import scan
 from schemas.verdict import Verdict
@@ -56,7 +58,10 @@ def _pack(kind: str, part: PartKey | None, body: dict[str, Any]) -> bytes:
 
 
 def _open(data: bytes, kind: str, limit: int) -> Fields:
-    fields = Fields(_unpack(data, limit), kind)
+    return _checked(Fields(_unpack(data, limit), kind), kind)
+
+
+def _checked(fields: Fields, kind: str) -> Fields:
     if not fields.has("v"):
         raise UnsupportedVersion(f"{kind}.v: missing; expected schema version {VERSION}")
     version = fields.integer("v")
@@ -77,15 +82,31 @@ def _part(fields: Fields) -> PartKey:
     return PartKey(station, run, trigger)  # type: ignore[arg-type]
 
 
-def encode(message: Frame | Verdict | Heatmap | Command) -> bytes:
+def encode(message: Frame | Notice | Verdict | Heatmap | Heartbeat | Command) -> bytes:
     """The bytes of a message."""
-    part = None if isinstance(message, Command) else message.part
+    part = None if isinstance(message, Command | Heartbeat) else message.part
     return _pack(message.KIND, part, message.to_map())
 
 
 def decode_frame(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Frame:
     """Read a frame. Digests are not checked here but where an image is decoded. Raises SchemaError only."""
     fields = _open(data, Frame.KIND, limit)
+    return Frame.from_map(_part(fields), fields)
+
+
+def decode_notice(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Notice:
+    """Read a notice. Raises SchemaError only."""
+    fields = _open(data, Notice.KIND, limit)
+    return Notice.from_map(_part(fields), fields)
+
+
+def decode_capture(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Frame | Notice:
+    """Read what the frames topic carries: a frame, or a notice in its place. Raises SchemaError only."""
+    raw = _unpack(data, limit)
+    if isinstance(raw, dict) and raw.get("kind") == Notice.KIND:
+        fields = _checked(Fields(raw, Notice.KIND), Notice.KIND)
+        return Notice.from_map(_part(fields), fields)
+    fields = _checked(Fields(raw, Frame.KIND), Frame.KIND)
     return Frame.from_map(_part(fields), fields)
 
 
@@ -99,6 +120,11 @@ def decode_heatmap(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Heatmap:
     """Read a heatmap. Raises SchemaError only."""
     fields = _open(data, Heatmap.KIND, limit)
     return Heatmap.from_map(_part(fields), fields)
+
+
+def decode_heartbeat(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Heartbeat:
+    """Read a heartbeat. Raises SchemaError only."""
+    return Heartbeat.from_map(_open(data, Heartbeat.KIND, limit))
 
 
 def decode_command(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Command:

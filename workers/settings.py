@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workers.errors import SettingsError
@@ -28,6 +28,22 @@ class Settings(BaseSettings):
 
     kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]")
     redis: str = Field("redis://127.0.0.1:6379/0", description="Redis URL")
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How Kafka is spoken to"
+    )
+    kafka_sasl: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="How a user proves itself to Kafka, with sasl_plaintext and sasl_ssl"
+    )
+    kafka_user: str | None = Field(None, description="Kafka user")
+    kafka_password: SecretStr | None = Field(None, description="Its password")
+    kafka_ca: Path | None = Field(None, description="PEM file of the authority that signed the brokers")
+    kafka_cert: Path | None = Field(None, description="PEM file of our own certificate, where brokers ask")
+    kafka_key: Path | None = Field(None, description="PEM file of its private key")
+    redis_user: str | None = Field(None, description="Redis ACL user, where the URL names none")
+    redis_password: SecretStr | None = Field(None, description="Its password")
+    redis_ca: Path | None = Field(None, description="PEM file of the authority that signed Redis (rediss://)")
+    redis_cert: Path | None = Field(None, description="PEM file of our own certificate for Redis")
+    redis_key: Path | None = Field(None, description="PEM file of its private key")
     models: Path = Field(
         Path("models"), description="Folder of bundles: MODELS/PRODUCT/VERSION/manifest.json"
     )
@@ -44,8 +60,23 @@ class Settings(BaseSettings):
         le=10_000,
         description="A batch starts this long after its oldest frame came in, at the latest",
     )
+    near_ms: float = Field(
+        100.0, ge=0, le=60_000, description="A part whose deadline is this near is batched at once"
+    )
+    shedding: Literal["none", "late-first", "degrade"] = Field(
+        "none", description="What gives way when more comes in than can be scored in time"
+    )
+    max_clock_offset_ms: float = Field(
+        250.0,
+        gt=0,
+        le=60_000,
+        description="An agent whose clock is further from ours sets deadlines nobody can keep: ERROR",
+    )
     pair_wait_ms: float = Field(
-        150.0, ge=0, le=60_000, description="How long one sensor's record waits for the other's"
+        150.0,
+        ge=0,
+        le=60_000,
+        description="How long one sensor's record waits for the other's, at most; what is usual is learnt",
     )
     max_in_flight: int = Field(64, ge=1, le=10_000, description="Frames held before partitions are paused")
     max_in_flight_mb: float = Field(256.0, gt=0, description="Megabytes held before partitions are paused")
@@ -64,9 +95,23 @@ class Settings(BaseSettings):
     heatmaps: Literal["all", "not-passed", "none"] = Field(
         "not-passed", description="For which parts a heatmap is stored"
     )
+    delivery: Literal["plain", "transactions"] = Field(
+        "plain", description="transactions: verdicts and offsets commit together, for read-committed readers"
+    )
+    static_member: bool = Field(
+        False,
+        description="Keep the worker's place in its group over a restart; a dead one's partitions then wait"
+        " for the whole session timeout, and --name must stay the same",
+    )
+    stall_s: float = Field(
+        30.0, ge=5, le=600, description="A worker that has work and does not move this long ends itself"
+    )
     session_timeout_ms: int = Field(6_000, ge=6_000, le=60_000, description="Kafka session timeout")
     drain_s: float = Field(2.0, gt=0, description="Longest drain of a revoked partition or on a stop signal")
     deadletter_run: int = Field(100, ge=1, description="Unreadable records in a row that stop the worker")
+    deadletter_ratio: float = Field(
+        0.25, gt=0, le=1, description="Share of unreadable records, of the last 1,000, that stops the worker"
+    )
     verdict_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a verdict stays in Redis")
 
     device: str = Field("cpu", description="cpu, cuda or cuda:N")

@@ -200,12 +200,15 @@ class TopicPlan:
         control = TopicSpec(
             partitions=one, retention_ms=week, retention_bytes=64 * _MIB, max_message_bytes=_MIB
         )
+        # A few bytes a second and station; only the newest count.
+        beats = TopicSpec(partitions=one, retention_ms=_HOUR_MS, max_message_bytes=64 * 1024)
         specs = {
             "frames": frames,
             "verdicts": verdicts,
             "heatmaps": heatmaps,
             "deadletter": dead,
             "control": control,
+            "heartbeats": beats,
         }
         return {f"{self.prefix}.{name}": spec for name, spec in specs.items()}
 
