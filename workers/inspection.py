@@ -42,6 +42,7 @@ from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
 from workers.steps.sensors import SensorWatch
 from workers.steps.silhouettes import Silhouettes
+from workers.steps.step import OnStep, Step, ignore
 from workers.steps.triage import Triage
 from workers.store import keys
 from workers.store.verdicts import VerdictStore
@@ -63,15 +64,26 @@ class InspectionWorker:
     """Reads frames, answers every one of them, commits what is answered.
 
     One thread owns a worker. ``step`` is one turn of the loop; ``run`` turns until told to stop.
+
+    Args:
+        on_step: called as each numbered step is done, for tests that end the process there.
     """
 
     def __init__(
-        self, settings: Settings, bus: Bus, store: VerdictStore, models: Models, *, clock: Clock | None = None
+        self,
+        settings: Settings,
+        bus: Bus,
+        store: VerdictStore,
+        models: Models,
+        *,
+        clock: Clock | None = None,
+        on_step: OnStep = ignore,
     ) -> None:
         keys.checked("CROSSCHECK_WORKER: worker", settings.worker)
         self._settings = settings
         self._clock = clock or SystemClock()
         self._store = store
+        self._on_step = on_step
         self.stages = StageTimes(self._clock)
         self._offsets = OffsetTracker()
         self._sensors = SensorWatch(settings.sensor_down_after, settings.sensor_up_after)
@@ -107,6 +119,7 @@ class InspectionWorker:
             settings.topic("verdicts"),
             settings.topic("heatmaps"),
             bus.partitions(settings.topic("verdicts")) or 1,
+            on_step,
         )
         self._refused: list[Outcome] = []
         self._paused = False
@@ -247,11 +260,13 @@ class InspectionWorker:
     def _take(self, records: Sequence[Record]) -> None:
         if not records:
             return
+        self._on_step(Step.POLLED)
         with self.stages.stage(OPEN):
             for record in records:
                 ticket = self._offsets.take(record.source, record.offset)
                 if ticket is not None:
                     self._open(record, ticket)
+        self._on_step(Step.OPENED)
 
     def _open(self, record: Record, ticket: Ticket) -> None:
         try:
@@ -285,6 +300,7 @@ class InspectionWorker:
                 why=change.why,
             )
         self._batcher.add(pending)
+        self._on_step(Step.PAIRED)
 
     def _flush_refused(self) -> int:
         if not self._refused:
@@ -298,6 +314,7 @@ class InspectionWorker:
         batch = [p for p in batch if any(map(self._offsets.current, p.tickets))]
         if not batch:
             return 0
+        self._on_step(Step.BATCHED)
         with self.stages.stage(STORE):
             answered, groups = self._patiently(lambda: self._triage.sort(batch))
         self._publish(answered)
@@ -305,7 +322,9 @@ class InspectionWorker:
             parts = [pending.part for pending in group]
             with self.stages.stage(STORE):
                 attempts = self._patiently(partial(self._store.begin_attempts, parts))
-            self._publish(self._inspector.inspect(group, attempts))
+            outcomes = self._inspector.inspect(group, attempts)
+            self._on_step(Step.INSPECTED)
+            self._publish(outcomes)
         with self.stages.stage(STORE):
             stations = {p.part.station for p in batch}
             self._patiently(lambda: self._memory.remember(self._sensors, stations))
@@ -334,6 +353,7 @@ class InspectionWorker:
                 log.warning("worker.commit_failed", error=str(error))
                 return
         self._offsets.committed(offsets)
+        self._on_step(Step.COMMITTED)
 
     def _beat(self) -> None:
         now = self._clock.monotonic()

@@ -20,6 +20,7 @@ from workers.stages import PUBLISH, STORE, StageTimes
 from workers.steps.deadletter import DeadLetters
 from workers.steps.offsets import Ticket
 from workers.steps.pending import PendingPart
+from workers.steps.step import OnStep, Step, ignore
 from workers.store.verdicts import VerdictStore
 
 
@@ -68,6 +69,7 @@ class ResultPublisher:
     verdict_topic: str
     heatmap_topic: str
     partitions: int
+    on_step: OnStep = ignore
     timeout_s: float = 10.0
 
     def publish(self, outcomes: Sequence[Outcome]) -> list[bytes | None]:
@@ -85,6 +87,7 @@ class ResultPublisher:
                 o.standing if o.standing is not None or o.verdict is None else next(decided).standing
                 for o in outcomes
             ]
+        self.on_step(Step.STORED)
         with self.stages.stage(PUBLISH):
             # Waited for one by one, before any verdict is on its way: a record that the broker refuses for
             # its size takes others in flight down with it.
@@ -105,6 +108,7 @@ class ResultPublisher:
                 self._wait(delivery)
             for outcome in outcomes:
                 self._heatmap(outcome)
+        self.on_step(Step.PRODUCED)
         self.dead_letters.done()
         return standing
 
