@@ -8,7 +8,7 @@ import struct
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from compose.process import LocalServicesError, ServerProcess, ask
@@ -36,30 +36,20 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 """
 
-_PROPERTIES = """process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
-num.partitions=1
-default.replication.factor=1
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-message.max.bytes={message}
-replica.fetch.max.bytes={message}
-auto.create.topics.enable=false
-group.initial.rebalance.delay.ms=10
-group.min.session.timeout.ms=6000
-log.retention.check.interval.ms=10000
-"""
+# What the servers have in common; ports, folders and counts of replicas are each server's own.
+COMMON = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "num.partitions": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    "message.max.bytes": str(MESSAGE_MAX_BYTES),
+    "replica.fetch.max.bytes": str(MESSAGE_MAX_BYTES),
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "10",
+    "group.min.session.timeout.ms": "6000",
+    "log.retention.check.interval.ms": "10000",
+}
 
 
 def cache_folder() -> Path:
@@ -122,50 +112,113 @@ def kafka_jars(progress: Callable[[str], None]) -> Path:
 
 
 class KafkaServer:
-    """One Kafka broker on 127.0.0.1, its data in ``folder``."""
+    """One Kafka broker on 127.0.0.1, its data in ``folder``.
 
-    def __init__(self, folder: Path, port: int, controller_port: int) -> None:
+    Args:
+        folder: holds the data, the log and the pid.
+        port: where clients reach it.
+        controller_port: where the controller listens.
+        advertised: the host:port that clients are told, if a TCP proxy stands in front; needs
+            ``internal_port``, by which the broker reaches itself and tests reach it past the proxy.
+        internal_port: a second listener, always plain and on loopback.
+        extra: more lines of the server's properties, which win over those written here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        controller_port: int,
+        *,
+        advertised: str | None = None,
+        internal_port: int | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        if advertised is not None and internal_port is None:
+            raise LocalServicesError("a broker with an advertised address needs an internal port as well")
         self.port = port
         self.controller_port = controller_port
+        self.advertised = advertised
+        self.internal_port = internal_port
+        self.extra = dict(extra or {})
         self.properties = folder / "server.properties"
         self.data = folder / "kafka-data"
         self.process = ServerProcess("kafka", folder, str(self.properties))
 
     def start(self, progress: Callable[[str], None], timeout: float = 60.0) -> None:
         """Format the data folder if it is new, start, and wait until the broker answers."""
-        libs = kafka_jars(progress)
-        self.properties.parent.mkdir(parents=True, exist_ok=True)
-        self.properties.write_text(
-            _PROPERTIES.format(
-                port=self.port, controller=self.controller_port, data=self.data, message=MESSAGE_MAX_BYTES
-            )
-        )
-        program = [java(), "-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        program += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-        program += ["-Dorg.slf4j.simpleLogger.showDateTime=true"]
-        program += ["-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS"]
-        program += ["-cp", f"{libs}/*"]
+        program = jvm(kafka_jars(progress), 512)
+        write_properties(self.properties, self._settings())
         if not (self.data / "meta.properties").exists():
-            tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", _cluster_id()]
-            done = subprocess.run(
-                [*program, *tool, "-c", str(self.properties)],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            if done.returncode != 0:
-                said = (done.stdout + done.stderr).strip()[-2000:]
-                raise LocalServicesError(f"Kafka's data folder {self.data} could not be formatted:\n{said}")
+            format_data(program, self.properties, self.data, ["--standalone", "-t", cluster_id()])
         self.process.start([*program, "kafka.Kafka", str(self.properties)])
         self.process.wait_ready(self.ready, timeout)
 
     def ready(self) -> bool:
         """Whether the broker serves clients."""
-        return broker_answers(self.port)
+        return broker_answers(self.internal_port or self.port)
+
+    def _settings(self) -> dict[str, str]:
+        listeners = {"PLAINTEXT": (self.port, self.advertised or f"127.0.0.1:{self.port}")}
+        if self.internal_port is not None:
+            listeners["INTERNAL"] = (self.internal_port, f"127.0.0.1:{self.internal_port}")
+        opened = [f"{name}://127.0.0.1:{port}" for name, (port, _) in listeners.items()]
+        settings = {
+            **COMMON,
+            "node.id": "1",
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{self.controller_port}",
+            "listeners": ",".join([*opened, f"CONTROLLER://127.0.0.1:{self.controller_port}"]),
+            "advertised.listeners": ",".join(f"{name}://{told}" for name, (_, told) in listeners.items()),
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT" if self.internal_port is None else "INTERNAL",
+            "log.dirs": str(self.data),
+            "default.replication.factor": "1",
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+        }
+        return settings | self.extra
 
 
-def _cluster_id() -> str:
+def jvm(libs: Path, heap_mb: int) -> list[str]:
+    """The words that start Java for a program of these jars."""
+    return [
+        java(),
+        f"-Xmx{heap_mb}m",
+        "-Xms128m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
+        "-cp",
+        f"{libs}/*",
+    ]
+
+
+def write_properties(path: Path, settings: Mapping[str, str]) -> None:
+    """A server's properties file; only its owner may read it, for it may hold passwords."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+
+def format_data(program: Sequence[str], properties: Path, data: Path, options: Sequence[str]) -> None:
+    """Make the data folder of a new server.
+
+    Raises:
+        LocalServicesError: the storage tool refused; the text is what it said.
+    """
+    tool = [*program, "kafka.tools.StorageTool", "format", *options, "-c", str(properties)]
+    done = subprocess.run(tool, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()[-2000:]
+        raise LocalServicesError(f"Kafka's data folder {data} could not be formatted:\n{said}")
+
+
+def cluster_id() -> str:
     """16 random bytes in Kafka's base64; the storage tool takes a leading '-' for an option."""
     while (text := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass

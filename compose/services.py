@@ -49,13 +49,27 @@ class _State:
     kafka_port: int
     controller_port: int
     redis_port: int
+    # Where clients are told another address than the broker's own; None: they are told the broker's.
+    kafka_advertised: str | None = None
+    internal_port: int | None = None
 
 
 class Services:
-    """Kafka and Redis with data, logs and pids in one folder; several folders may run side by side."""
+    """Kafka and Redis with data, logs and pids in one folder; several folders may run side by side.
 
-    def __init__(self, data_dir: Path | str = Path(".crosscheck") / "services") -> None:
+    Args:
+        data_dir: the folder.
+        kafka_advertised: host:port that the broker tells its clients in place of its own: a TCP proxy that
+            stands in front of it and forwards to the port of `Endpoints.kafka`. Taken at the first `up`.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str = Path(".crosscheck") / "services",
+        kafka_advertised: str | None = None,
+    ) -> None:
         self.folder = Path(data_dir).absolute()
+        self._advertised = kafka_advertised
 
     def up(
         self, on_progress: Callable[[str], None] | None = None, *, docker: bool | None = None
@@ -78,13 +92,23 @@ class Services:
                     return _endpoints(state)
                 self._start(state, say)
                 return _endpoints(state)
+            if self._advertised is not None:
+                if docker:
+                    raise LocalServicesError(
+                        "a broker in Docker cannot advertise another address: docker=False"
+                    )
+                docker = False
             mode: Mode = "docker" if (docker_engine() if docker is None else docker) else "processes"
             if mode == "processes":
                 # Both are looked for before either is started.
                 java()
                 redis_binary()
             for attempt in range(1, _ATTEMPTS + 1):
-                state = _State(mode, *free_ports(3))
+                kafka, controller, redis, internal = free_ports(4)
+                proxied = self._advertised is not None
+                state = _State(
+                    mode, kafka, controller, redis, self._advertised, internal if proxied else None
+                )
                 self._save(state)
                 try:
                     self._start(state, say)
@@ -148,6 +172,11 @@ class Services:
         found = {"kafka": self._kafka(state).process.pid(), "redis": self._redis(state).process.pid()}
         return {name: pid for name, pid in found.items() if pid is not None}
 
+    def direct(self) -> str:
+        """host:port of the broker past the proxy that it advertises; without one, the broker's own."""
+        state = self._started()
+        return f"127.0.0.1:{state.internal_port or state.kafka_port}"
+
     def _start(self, state: _State, say: Callable[[str], None]) -> None:
         kafka_up, redis_up = self._answers(state)
         if state.mode == "docker":
@@ -183,7 +212,13 @@ class Services:
         )
 
     def _kafka(self, state: _State) -> KafkaServer:
-        return KafkaServer(self.folder, state.kafka_port, state.controller_port)
+        return KafkaServer(
+            self.folder,
+            state.kafka_port,
+            state.controller_port,
+            advertised=state.kafka_advertised,
+            internal_port=state.internal_port,
+        )
 
     def _redis(self, state: _State) -> RedisServer:
         return RedisServer(self.folder, state.redis_port)
