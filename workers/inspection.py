@@ -15,14 +15,14 @@ parts to the next one; what it had decided stands, byte for byte, whoever answer
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from threading import Event
 from typing import TypeVar
 
 import structlog
 
-from schemas.errors import SchemaError
+from schemas.part import PartKey
 from schemas.verdict import Decision
 from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
@@ -30,13 +30,15 @@ from workers.errors import BusError, OffsetGap, StoreError
 from workers.models import Models
 from workers.settings import Settings
 from workers.stages import COMMIT, IDLE, OPEN, POLL, STORE, StageTimes
+from workers.steps.aside import Aside
 from workers.steps.batching import Batcher
 from workers.steps.deadletter import DeadLetters
 from workers.steps.deciding import Judge
-from workers.steps.decode import open_record, part_of
+from workers.steps.flow import Flow
 from workers.steps.inspecting import BatchInspector
+from workers.steps.intake import Intake
 from workers.steps.memory import SensorMemory
-from workers.steps.offsets import OffsetTracker, Ticket
+from workers.steps.offsets import OffsetTracker
 from workers.steps.pairing import Pairer
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
@@ -53,6 +55,8 @@ T = TypeVar("T")
 
 IDLE_POLL_S = 0.1
 RETRY_S = 0.5
+MODEL_POLL_S = 0.5
+"""A model run that takes longer is waited for with polls in between."""
 BEAT_S = 2.0
 
 
@@ -92,6 +96,8 @@ class InspectionWorker:
         self._pairer = Pairer(settings.pair_wait_ms / 1e3, self._sensors.down)
         self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3)
         self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
+        self._aside = Aside()
+        self._intake = Intake(self._pairer, self._aside, self._judge, int(settings.max_message_mb * 2**20))
         self._triage = Triage(store, self._judge, self._clock, settings.max_attempts)
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._inspector = BatchInspector(
@@ -110,6 +116,7 @@ class InspectionWorker:
             worker=settings.worker,
             clock=self._clock,
             run_limit=settings.deadletter_run,
+            ratio_limit=settings.deadletter_ratio,
         )
         self._publisher = ResultPublisher(
             self._producer,
@@ -121,13 +128,11 @@ class InspectionWorker:
             bus.partitions(settings.topic("verdicts")) or 1,
             on_step,
         )
-        self._refused: list[Outcome] = []
-        self._paused = False
+        self._bench = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._next_beat = 0.0
         self._stop: Event | None = None
         self._leave_by: float | None = None
-        self._max_bytes = int(settings.max_in_flight_mb * 1e6)
-        self._max_record = int(settings.max_message_mb * 2**20)
+        self._flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
         self.answered = 0
         self._consumer = bus.consumer(
             settings.group,
@@ -142,8 +147,7 @@ class InspectionWorker:
     def on_assigned(self, partitions: set[TopicPartition]) -> None:
         """A new epoch for what was gained; a pause that is in force holds for it too."""
         self._offsets.assigned(partitions)
-        if self._paused:
-            self._consumer.pause(partitions)
+        self._flow.assigned(self._consumer, partitions)
         log.info("worker.assigned", partitions=sorted(map(str, partitions)))
 
     def on_revoked(self, partitions: set[TopicPartition]) -> None:
@@ -166,6 +170,7 @@ class InspectionWorker:
         self._offsets.dropped(partitions)
         self._pairer.drop(self._offsets.current)
         self._batcher.drop(self._offsets.current)
+        self._aside.drop(self._offsets.current)
         self._silhouettes.forget(self._sensors.forget(partitions))
 
     # The loop.
@@ -192,21 +197,22 @@ class InspectionWorker:
         self._take(self._poll())  # 1, 2, 3
         for pending in self._pairer.ready(self._clock.monotonic()):
             self._queue(pending)
-        answered = self._flush_refused()
+        answered = self._answer_aside()
         while self._batcher.due(self._clock.monotonic()):  # 4
             answered += self._answer(self._batcher.take())  # 5, 6
             self._commit()  # 7
         self._commit()
-        self._balance()
+        self._flow.balance(self._consumer, held=self._held, size=self._pairer.size + self._batcher.size)
         self._beat()
         return answered
 
     def drain(self) -> None:
         """Answer what was read, for at most ``drain_s``; the rest is redelivered to somebody else."""
         until = self._clock.monotonic() + self._settings.drain_s
-        while (len(self._pairer) or len(self._batcher)) and self._clock.monotonic() < until:
+        while (self._held or len(self._aside)) and self._clock.monotonic() < until:
             for pending in self._pairer.ready(float("inf")):
                 self._queue(pending)
+            self._answer_aside()
             self._answer(self._batcher.take())
             self._commit()
 
@@ -217,7 +223,8 @@ class InspectionWorker:
             self._producer.close()
         except BusError as error:
             log.warning("worker.close_failed", error=str(error))
-        self._decoders.shutdown(wait=False)
+        for threads in (self._decoders, self._bench):
+            threads.shutdown(wait=False)
         log.info("worker.stopped", worker=self._settings.worker, answered=self.answered)
 
     def _poll(self) -> list[Record]:
@@ -265,26 +272,8 @@ class InspectionWorker:
             for record in records:
                 ticket = self._offsets.take(record.source, record.offset)
                 if ticket is not None:
-                    self._open(record, ticket)
+                    self._intake.take(record, ticket, now=self._clock.monotonic(), read_at=self._clock.now())
         self._on_step(Step.OPENED)
-
-    def _open(self, record: Record, ticket: Ticket) -> None:
-        try:
-            frame = open_record(record, self._max_record)
-            self._pairer.offer(frame, record, ticket, now=self._clock.monotonic(), read_at=self._clock.now())
-        except SchemaError as error:
-            part = part_of(record)
-            log.warning("worker.dead_letter", part=str(part), reason=error.reason, error=str(error))
-            self._refused.append(
-                Outcome(
-                    partition=record.partition,
-                    verdict=None if part is None else self._judge.unreadable(part, error),
-                    tickets=(ticket,),
-                    dead=((record, error),),
-                )
-            )
-            return
-        self._dead_letters.readable()
 
     def _queue(self, pending: PendingPart) -> None:
         station = pending.part.station
@@ -302,13 +291,16 @@ class InspectionWorker:
         self._batcher.add(pending)
         self._on_step(Step.PAIRED)
 
-    def _flush_refused(self) -> int:
-        if not self._refused:
-            return 0
-        refused, self._refused = self._refused, []
-        self._publish(refused)
-        self._dead_letters.check()
-        return len(refused)
+    def _answer_aside(self) -> int:
+        """Publish what needs no model and has nothing of its station in front of it."""
+        ready = self._aside.ready(self._behind)
+        self._publish(ready)
+        return len(ready)
+
+    def _behind(self, part: PartKey) -> bool:
+        if part in self._pairer or part in self._batcher:
+            return False
+        return self._pairer.holds(part.station) or self._batcher.holds(part.station)
 
     def _answer(self, batch: list[PendingPart]) -> int:
         batch = [p for p in batch if any(map(self._offsets.current, p.tickets))]
@@ -316,30 +308,43 @@ class InspectionWorker:
             return 0
         self._on_step(Step.BATCHED)
         with self.stages.stage(STORE):
-            answered, groups = self._patiently(lambda: self._triage.sort(batch))
-        self._publish(answered)
+            groups = self._patiently(lambda: self._triage.sort(batch))
+        turn = {pending.part: index for index, pending in enumerate(batch)}
         for group in groups:
-            parts = [pending.part for pending in group]
-            with self.stages.stage(STORE):
-                attempts = self._patiently(partial(self._store.begin_attempts, parts))
-            outcomes = self._inspector.inspect(group, attempts)
-            self._on_step(Step.INSPECTED)
-            self._publish(outcomes)
+            outcomes = [*group.answered, *self._inspect(group.parts)]
+            outcomes.sort(key=lambda o: -1 if o.verdict is None else turn.get(o.verdict.part, -1))
+            self._publish(self._aside.among(outcomes))
         with self.stages.stage(STORE):
             stations = {p.part.station for p in batch}
             self._patiently(lambda: self._memory.remember(self._sensors, stations))
             self._silhouettes.keep(stations)
-        self._dead_letters.check()
         return len(batch)
+
+    def _inspect(self, parts: list[PendingPart]) -> list[Outcome]:
+        """The model on its own thread: however long it takes, polling keeps our place in the group."""
+        if not parts:
+            return []
+        with self.stages.stage(STORE):
+            keys = [pending.part for pending in parts]
+            attempts = self._patiently(partial(self._store.begin_attempts, keys))
+        running = self._bench.submit(self._inspector.inspect, parts, attempts)
+        while not wait([running], MODEL_POLL_S).done:
+            self._flow.pause(self._consumer, "the model is busy")
+            self._take(self._poll_now())
+        outcomes = running.result()
+        self._on_step(Step.INSPECTED)
+        return outcomes
 
     def _publish(self, outcomes: list[Outcome]) -> None:
         if not outcomes:
             return
         self._patiently(lambda: self._publisher.publish(outcomes))
         for outcome in outcomes:
+            self._dead_letters.answered(dead=bool(outcome.dead))
             for ticket in outcome.tickets:
                 self._offsets.finish(ticket)
         self.answered += len(outcomes)
+        self._dead_letters.check()
 
     def _commit(self) -> None:
         offsets = self._offsets.committable()
@@ -363,8 +368,8 @@ class InspectionWorker:
         state: dict[str, str | int | float] = {
             "at": self._clock.now(),
             "answered": self.answered,
-            "held": len(self._pairer) + len(self._batcher),
-            "paused": int(self._paused),
+            "held": self._held,
+            "paused": int(self._flow.paused),
             "partitions": ",".join(sorted(str(p.partition) for p in self._consumer.assignment())),
             "dead_letters": self._dead_letters.total,
         }
@@ -374,27 +379,12 @@ class InspectionWorker:
             # The heartbeat tells; it does not decide. The next verdict will find Redis away by itself.
             log.warning("worker.beat_failed", error=str(error))
 
-    # Bounds and outages.
+    @property
+    def _held(self) -> int:
+        """Parts read and not answered."""
+        return len(self._pairer) + len(self._batcher)
 
-    def _balance(self) -> None:
-        """Pause what is assigned while too much is held; polling goes on."""
-        held = len(self._pairer) + len(self._batcher)
-        size = self._pairer.size + self._batcher.size
-        full = held >= self._settings.max_in_flight or size >= self._max_bytes
-        if full and not self._paused:
-            self._pause("full")
-        elif self._paused and held <= self._settings.max_in_flight // 2 and size <= self._max_bytes // 2:
-            self._resume()
-
-    def _pause(self, why: str) -> None:
-        self._paused = True
-        self._consumer.pause(self._consumer.assignment())
-        log.info("worker.paused", why=why)
-
-    def _resume(self) -> None:
-        self._paused = False
-        self._consumer.resume(self._consumer.assignment())
-        log.info("worker.resumed")
+    # Outages.
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Call until the sinks answer; the line is paused meanwhile, polling keeps our place in the group.
@@ -411,9 +401,9 @@ class InspectionWorker:
                 log.error("worker.sink_down", error=str(error))
                 if self._must_leave():
                     raise _Abandoned from error
-                if not self._paused:
-                    self._pause("sink down")
-                self._take(self._poll_while_paused())
+                self._flow.pause(self._consumer, "sink down")
+                self._clock.sleep(RETRY_S)
+                self._take(self._poll_now())
             else:
                 return result
 
@@ -425,8 +415,7 @@ class InspectionWorker:
             self._leave_by = now + self._settings.drain_s
         return now >= self._leave_by
 
-    def _poll_while_paused(self) -> list[Record]:
-        self._clock.sleep(RETRY_S)
+    def _poll_now(self) -> list[Record]:
         try:
             return self._consumer.poll(0.0)
         except BusError as error:

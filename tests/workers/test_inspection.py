@@ -476,7 +476,7 @@ def test_a_worker_told_to_stop_while_redis_is_away_leaves_without_a_commit(line:
         stop.set()
         raise StoreError("redis is away")
 
-    line.store.standing_many = away  # type: ignore[method-assign]
+    line.store.standing_and_attempts = away  # type: ignore[method-assign]
     runner = Thread(target=worker.run, args=(stop,), daemon=True)
     runner.start()
     runner.join(10)

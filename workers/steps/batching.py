@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from schemas.part import PartKey
 from workers.steps.offsets import Ticket
 from workers.steps.pending import PendingPart
 
@@ -52,6 +53,13 @@ class Batcher:
                 self._queues[station] = kept
             else:
                 del self._queues[station]
+
+    def __contains__(self, part: PartKey) -> bool:
+        return any(pending.part == part for pending in self._queues.get(part.station, ()))
+
+    def holds(self, station: str) -> bool:
+        """Whether any part of the station waits here."""
+        return station in self._queues
 
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._queues.values())

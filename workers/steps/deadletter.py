@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import structlog
 
 from schemas.errors import CrosscheckError
@@ -19,23 +21,37 @@ TIME = "crosscheck-time"
 LEFT_OUT = "crosscheck-left-out"
 """How many bytes of value the record had, where they were over the limit of the dead-letter topic."""
 
+WINDOW = 1000
+"""How many of the last records the share of dead letters is taken of."""
 _LONGEST_KEY = 256
 
 
 class DeadLetters:
     """Sends unreadable records to their topic: the original bytes, everything else in headers.
 
-    The limit on a run of dead letters exists because a broken agent, or a broken release of this worker,
-    would otherwise turn the whole stream into dead letters while looking busy.
+    The limits exist because a broken agent, or a broken release of this worker, would otherwise turn the
+    stream into dead letters while looking busy: one on a run of them, and one on their share of the last
+    thousand records, which counts once there are as many of them as the longest run.
     """
 
-    def __init__(self, producer: Producer, topic: str, *, worker: str, clock: Clock, run_limit: int) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        topic: str,
+        *,
+        worker: str,
+        clock: Clock,
+        run_limit: int,
+        ratio_limit: float = 1.0,
+    ) -> None:
         self._producer = producer
         self._topic = topic
         self._worker = worker
         self._clock = clock
         self._limit = run_limit
+        self._ratio = ratio_limit
         self._run = 0
+        self._recent: deque[bool] = deque(maxlen=WINDOW)
         self._kept: set[str] = set()
         self.total = 0
 
@@ -65,28 +81,37 @@ class DeadLetters:
             key = record.key if record.key is not None and len(record.key) <= _LONGEST_KEY else None
             self._send(b"", key, (*ours, (LEFT_OUT, str(len(record.value)).encode())), timeout_s)
         self._kept.add(origin)
-        self._run += 1
         self.total += 1
 
     def _send(self, value: bytes, key: bytes | None, headers: Headers, timeout_s: float) -> None:
         self._producer.send(self._topic, value, key=key, partition=0, headers=headers).wait(timeout_s)
 
-    def done(self) -> None:
-        """What was kept is answered for and will not be sent again."""
+    def answered(self, *, dead: bool) -> None:
+        """One more part or record is answered for: by a dead letter, which is not sent again, or properly."""
         self._kept.clear()
-
-    def readable(self) -> None:
-        """A record could be read: the run is over."""
-        self._run = 0
+        self._run = self._run + 1 if dead else 0
+        self._recent.append(dead)
 
     def check(self) -> None:
-        """Stop the worker when too many records in a row were unreadable.
+        """Stop the worker when too many records were unreadable.
 
         Raises:
-            DeadLetterFlood: the run is over its limit.
+            DeadLetterFlood: a run of them, or their share of the last thousand, is over its limit.
         """
         if self._run > self._limit:
             raise DeadLetterFlood(
                 f"{self._run} unreadable records in a row, the limit is {self._limit} "
-                f"(CROSSCHECK_DEADLETTER_RUN): look at {self._topic}, mend the agent, start the worker again"
+                f"(CROSSCHECK_DEADLETTER_RUN): {self._fix}"
             )
+        dead = sum(self._recent)
+        if dead > max(self._limit, self._ratio * len(self._recent)):
+            raise DeadLetterFlood(
+                f"{dead} of the last {len(self._recent)} records could not be read, the limit is a share of "
+                f"{self._ratio:g} (CROSSCHECK_DEADLETTER_RATIO): {self._fix}"
+            )
+
+    @property
+    def _fix(self) -> str:
+        return (
+            f"look at {self._topic} with `crosscheck deadletter list`, mend the agent, start the worker again"
+        )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from inference.inspection import Inspection
 from schemas.errors import CrosscheckError
+from schemas.notice import Notice
 from schemas.part import PartKey
-from schemas.verdict import Decision, Verdict
+from schemas.verdict import Decision, Source, Verdict
+from workers.bus.base import Record
 from workers.clock import Clock
 from workers.steps.pending import PendingPart
 
@@ -132,6 +134,20 @@ class Judge:
             decided_at=self.clock.now(),
             deadline=pending.frame.deadline,
             timings=dict(timings or {}),
+        )
+
+    def missing(self, notice: Notice, record: Record) -> Verdict:
+        """MISSING: the line saw the part, and its agent says that no frame will come."""
+        return Verdict(
+            part=notice.part,
+            product=notice.product,
+            decision=Decision.MISSING,
+            reason=f"notice: {notice.why}",
+            sources=(Source(record.topic, record.partition, record.offset),),
+            worker=self.worker,
+            captured_at=notice.captured_at,
+            decided_at=self.clock.now(),
+            deadline=notice.deadline,
         )
 
     def unreadable(self, part: PartKey, error: CrosscheckError) -> Verdict:

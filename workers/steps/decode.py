@@ -6,27 +6,29 @@ from inference.sample import Sample
 from schemas.errors import InvalidField, SchemaError
 from schemas.frame import Frame
 from schemas.images import decode_colour, decode_depth
+from schemas.notice import Notice
 from schemas.part import PartKey
-from schemas.wire import decode_frame, salvage_part
+from schemas.wire import decode_capture, salvage_part
 from workers.bus.base import Record
 
 
-def open_record(record: Record, limit: int) -> Frame:
-    """The frame in a record, its image digests checked and nothing decoded yet.
+def open_record(record: Record, limit: int) -> Frame | Notice:
+    """The frame in a record, its image digests checked and nothing decoded yet, or the notice in its place.
 
     Raises:
-        SchemaError: the record is not a frame, or its bytes changed on the way.
+        SchemaError: the record is neither, or its bytes changed on the way.
     """
-    frame = decode_frame(record.value, limit)
+    found = decode_capture(record.value, limit)
     named = _key_of(record)
-    if named is not None and named != frame.part:
+    if named is not None and named != found.part:
         raise InvalidField(
-            f"record key says part {named}, the frame says {frame.part}: one of them was changed"
+            f"record key says part {named}, its content says {found.part}: one of them was changed"
         )
-    for payload in (frame.rgb, frame.depth):
-        if payload is not None:
-            payload.verify()
-    return frame
+    if isinstance(found, Frame):
+        for payload in (found.rgb, found.depth):
+            if payload is not None:
+                payload.verify()
+    return found
 
 
 def _key_of(record: Record) -> PartKey | None:

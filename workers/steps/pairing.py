@@ -90,6 +90,13 @@ class Pairer:
             for part in [p for p, pending in queue.items() if not any(map(keep, pending.tickets))]:
                 del queue[part]
 
+    def __contains__(self, part: PartKey) -> bool:
+        return part in self._queues.get(part.station, ())
+
+    def holds(self, station: str) -> bool:
+        """Whether any part of the station waits here."""
+        return bool(self._queues.get(station))
+
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._queues.values())
 

@@ -43,6 +43,18 @@ class Outcome:
     dead: tuple[tuple[Record, CrosscheckError], ...] = ()
     standing: bytes | None = None
 
+    @property
+    def station(self) -> str | None:
+        """Whose verdict it is; None where nobody knows."""
+        return None if self.verdict is None else self.verdict.part.station
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where its first record lay: partition and offset. One without a record stands before all others."""
+        if not self.tickets:
+            return (-1, -1)
+        return self.tickets[0].partition.partition, self.tickets[0].offset
+
     @classmethod
     def of(
         cls,
@@ -109,7 +121,6 @@ class ResultPublisher:
             for outcome in outcomes:
                 self._heatmap(outcome)
         self.on_step(Step.PRODUCED)
-        self.dead_letters.done()
         return standing
 
     def _wait(self, delivery: Delivery) -> None:

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
+from schemas.errors import CrosscheckError
 from workers.clock import Clock
 from workers.steps.deciding import Judge
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome
 from workers.store.verdicts import VerdictStore
+
+Refusal = Callable[[PendingPart], CrosscheckError | None]
+"""Why a part is not to be scored at all, or None."""
+
+
+def nothing_against(pending: PendingPart) -> CrosscheckError | None:
+    """Every part may be scored."""
+    return None
+
+
+@dataclass(slots=True)
+class Group:
+    """A stretch of a batch: parts that go through the model together, and those answered without it.
+
+    Attributes:
+        parts: what the model sees.
+        answered: the outcomes of the others.
+    """
+
+    parts: list[PendingPart] = field(default_factory=list)
+    answered: list[Outcome] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +42,10 @@ class Triage:
     judge: Judge
     clock: Clock
     max_attempts: int
+    refuse: Refusal = nothing_against
 
-    def sort(self, batch: Sequence[PendingPart]) -> tuple[list[Outcome], list[list[PendingPart]]]:
-        """What is answered without the model, and the groups that are to be scored one after the other.
+    def sort(self, batch: Sequence[PendingPart]) -> list[Group]:
+        """The batch in stretches that are answered one after the other, in the order of the batch.
 
         Fresh parts go together. A part that was on the bench when a worker died goes alone, so that only the
         one that kills is counted again; a part that has used up its attempts does not go at all.
@@ -30,23 +53,34 @@ class Triage:
         Raises:
             StoreError: Redis is away.
         """
-        answered: list[Outcome] = []
-        fresh: list[PendingPart] = []
-        groups: list[list[PendingPart]] = []
+        groups: list[Group] = []
+        alone = True
         for pending, standing, tried in self._known(batch):
-            if standing is not None:
-                # Answered before, by us or by a worker that died before its commit: the same is said again.
-                answered.append(Outcome.of(pending, self.judge.stale(pending), standing=standing))
-            elif self.clock.now() > pending.frame.deadline:
-                answered.append(Outcome.of(pending, self.judge.stale(pending)))
-            elif tried >= self.max_attempts:
-                answered.append(Outcome.of(pending, self.judge.worn_out(pending, tried)))
-            elif tried > 0:
-                groups.append([pending])
-            else:
-                fresh.append(pending)
-        return answered, ([fresh] if fresh else []) + groups
+            outcome = self._without_model(pending, standing, tried)
+            if not groups or (outcome is None and (alone or tried > 0)):
+                groups.append(Group())
+                alone = False
+            if outcome is not None:
+                groups[-1].answered.append(outcome)
+                continue
+            groups[-1].parts.append(pending)
+            alone = tried > 0
+        return groups
+
+    def _without_model(self, pending: PendingPart, standing: bytes | None, tried: int) -> Outcome | None:
+        if standing is not None:
+            # Answered before, by us or by a worker that died before its commit: the same is said again.
+            return Outcome.of(pending, self.judge.stale(pending), standing=standing)
+        refused = self.refuse(pending)
+        if refused is not None:
+            return Outcome.of(pending, self.judge.failed(pending, refused))
+        if self.clock.now() > pending.frame.deadline:
+            return Outcome.of(pending, self.judge.stale(pending))
+        if tried >= self.max_attempts:
+            return Outcome.of(pending, self.judge.worn_out(pending, tried))
+        return None
 
     def _known(self, batch: Sequence[PendingPart]) -> Iterator[tuple[PendingPart, bytes | None, int]]:
-        parts = [pending.part for pending in batch]
-        return zip(batch, self.store.standing_many(parts), self.store.attempts(parts), strict=True)
+        known = self.store.standing_and_attempts([pending.part for pending in batch])
+        for pending, (standing, tried) in zip(batch, known, strict=True):
+            yield pending, standing, tried

@@ -115,15 +115,18 @@ class VerdictStore:
         replies = self._run(ATTEMPT, [([keys.attempts(part)], [ttl]) for part in parts], "count attempts")
         return [int(reply) for reply in replies]
 
-    def attempts(self, parts: Sequence[PartKey]) -> list[int]:
-        """How often each part was begun without being decided, in one round trip; 0 for a fresh one."""
+    def standing_and_attempts(self, parts: Sequence[PartKey]) -> list[tuple[bytes | None, int]]:
+        """Per part its verdict, as ``standing``, and how often it was begun without being decided; 0 for a
+        fresh one. One round trip."""
         if not parts:
             return []
-        with guarded(self._redis, "read attempts"):
+        with guarded(self._redis, "read verdicts and attempts"):
             pipe = self._redis.pipeline(transaction=False)
             for part in parts:
+                pipe.get(keys.verdict(part))
                 pipe.get(keys.attempts(part))
-            return [int(count or 0) for count in pipe.execute()]
+            found = pipe.execute()
+        return [(found[at], int(found[at + 1] or 0)) for at in range(0, len(found), 2)]
 
     # The gate
 

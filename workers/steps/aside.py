@@ -1,0 +1,66 @@
+"""Answers that need no model, held back until the parts before them in their station have theirs.
+
+Verdicts of a station are published in the order of its records. A record that cannot be read, or a notice
+that no frame will come, is answered at once, but parts in front of it may still wait for a sensor or a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from schemas.part import PartKey
+from workers.steps.offsets import Ticket
+from workers.steps.publishing import Outcome
+
+
+class Aside:
+    """Outcomes that are ready and not published yet."""
+
+    def __init__(self) -> None:
+        self._outcomes: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Hold one back; it has at least one ticket."""
+        self._outcomes.append(outcome)
+
+    def ready(self, behind: Callable[[PartKey], bool]) -> list[Outcome]:
+        """Take out what nothing of its station is in front of.
+
+        Args:
+            behind: whether other parts of the part's station are still on their way through the worker. False
+                for a part that is itself on its way: what is wrong with one of its records must be said
+                before the others can make it a PASS.
+        """
+        kept: list[Outcome] = []
+        ready: list[Outcome] = []
+        for outcome in self._outcomes:
+            waits = outcome.verdict is not None and behind(outcome.verdict.part)
+            (kept if waits else ready).append(outcome)
+        self._outcomes = kept
+        return ready
+
+    def among(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """These outcomes, and what must come out with them: of the same stations, and read before them."""
+        if not self._outcomes:
+            return list(outcomes)
+        last: dict[str, tuple[int, int]] = {}
+        for outcome in outcomes:
+            if outcome.station is not None:
+                last[outcome.station] = max(last.get(outcome.station, (-1, -1)), outcome.place)
+        kept: list[Outcome] = []
+        merged = list(outcomes)
+        for outcome in self._outcomes:
+            until = None if outcome.station is None else last.get(outcome.station)
+            (kept if until is None or outcome.place > until else merged).append(outcome)
+        if len(merged) == len(outcomes):
+            return merged
+        self._outcomes = kept
+        # Stable: parts of other stations keep their turn among themselves.
+        return sorted(merged, key=lambda outcome: outcome.place)
+
+    def drop(self, keep: Callable[[Ticket], bool]) -> None:
+        """Forget what is no longer ours to commit: its next owner answers it."""
+        self._outcomes = [o for o in self._outcomes if any(map(keep, o.tickets))]
+
+    def __len__(self) -> int:
+        return len(self._outcomes)

@@ -1,0 +1,44 @@
+"""How much is let in: partitions are paused while too much is held or a sink is away; polling goes on."""
+
+from __future__ import annotations
+
+import structlog
+
+from workers.bus.base import Consumer, TopicPartition
+
+log = structlog.get_logger(__name__)
+
+
+class Flow:
+    """The pause of one worker. One thread calls it.
+
+    Args:
+        max_parts, max_bytes: held beyond these, what is assigned is paused; below half of both it goes on.
+    """
+
+    def __init__(self, *, max_parts: int, max_bytes: int) -> None:
+        self._max_parts = max_parts
+        self._max_bytes = max_bytes
+        self.paused = False
+
+    def assigned(self, consumer: Consumer, partitions: set[TopicPartition]) -> None:
+        """A pause that is in force holds for partitions just gained too: they come unpaused."""
+        if self.paused:
+            consumer.pause(partitions)
+
+    def balance(self, consumer: Consumer, *, held: int, size: int) -> None:
+        """Pause or resume by what is held: parts, and their bytes."""
+        if not self.paused and (held >= self._max_parts or size >= self._max_bytes):
+            self.pause(consumer, "full")
+        elif self.paused and held <= self._max_parts // 2 and size <= self._max_bytes // 2:
+            self.paused = False
+            consumer.resume(consumer.assignment())
+            log.info("worker.resumed")
+
+    def pause(self, consumer: Consumer, why: str) -> None:
+        """Pause what is assigned, if it is not paused already."""
+        if self.paused:
+            return
+        self.paused = True
+        consumer.pause(consumer.assignment())
+        log.info("worker.paused", why=why)

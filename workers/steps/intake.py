@@ -1,0 +1,62 @@
+"""Steps 2 and 3: what a record is, and its way: to its part, or aside with the answer it has already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from schemas.errors import SchemaError
+from schemas.frame import Frame
+from schemas.notice import Notice
+from workers.bus.base import Record
+from workers.steps.aside import Aside
+from workers.steps.deciding import Judge
+from workers.steps.decode import open_record, part_of
+from workers.steps.offsets import Ticket
+from workers.steps.pairing import Pairer
+from workers.steps.publishing import Outcome
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Looks at each record by itself, so that a bad one takes no neighbour with it.
+
+    Attributes:
+        max_record: bytes; a larger record is not opened.
+    """
+
+    pairer: Pairer
+    aside: Aside
+    judge: Judge
+    max_record: int
+
+    def take(self, record: Record, ticket: Ticket, *, now: float, read_at: int) -> Frame | None:
+        """Take one record in; returns the frame it holds.
+
+        Args:
+            now: monotonic seconds.
+            read_at: the same moment, nanoseconds since the epoch.
+        """
+        try:
+            found = open_record(record, self.max_record)
+            if isinstance(found, Notice):
+                self._missing(found, record, ticket)
+                return None
+            self.pairer.offer(found, record, ticket, now=now, read_at=read_at)
+        except SchemaError as error:
+            self._unreadable(record, ticket, error)
+            return None
+        return found
+
+    def _missing(self, notice: Notice, record: Record, ticket: Ticket) -> None:
+        log.warning("worker.notice", part=str(notice.part), why=notice.why)
+        self.aside.add(Outcome(record.partition, self.judge.missing(notice, record), (ticket,)))
+
+    def _unreadable(self, record: Record, ticket: Ticket, error: SchemaError) -> None:
+        part = part_of(record)
+        log.warning("worker.dead_letter", part=str(part), reason=error.reason, error=str(error))
+        verdict = None if part is None else self.judge.unreadable(part, error)
+        self.aside.add(Outcome(record.partition, verdict, (ticket,), dead=((record, error),)))
