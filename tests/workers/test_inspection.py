@@ -3,105 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 
-import fakeredis
 import numpy as np
 import pytest
 
 from inference.inspection import Inspection
 from inference.sample import Sample
-from schemas.frame import Frame
 from schemas.images import encode_colour
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding
-from schemas.verdict import Decision, Mode, Verdict
-from schemas.wire import decode_verdict, encode
-from tests.workers.frames import START, frame
+from schemas.verdict import Decision, Mode
+from schemas.wire import encode
+from tests.workers.frames import frame
+from tests.workers.line import DEAD, FRAMES, VERDICTS, Line
 from tests.workers.standin import StandInModel, by_sensors, inspection
 from workers.bus.base import Record, TopicPartition, TopicSpec
-from workers.bus.memory import MemoryBus
-from workers.clock import ManualClock
 from workers.errors import DeadLetterFlood, OffsetGap, SettingsError, StoreError
-from workers.inspection import InspectionWorker
 from workers.models import UnknownProduct
-from workers.settings import Settings
 from workers.steps import deadletter
-from workers.store.verdicts import VerdictStore
-
-FRAMES, VERDICTS, DEAD = "inspection.frames", "inspection.verdicts", "inspection.deadletter"
-
-
-class Line:
-    """A bus, a store and as many workers as a test wants."""
-
-    def __init__(self, *, partitions: int = 2) -> None:
-        self.clock = ManualClock(START)
-        self.bus = MemoryBus(self.clock)
-        spec = TopicSpec(partitions=partitions)
-        self.bus.ensure_topics(
-            {name: spec for name in (FRAMES, VERDICTS, "inspection.heatmaps")}
-            | {DEAD: TopicSpec(partitions=1)}
-        )
-        self.server = fakeredis.FakeServer()
-        self.redis = fakeredis.FakeRedis(server=self.server)
-        self.store = VerdictStore(self.redis)
-        self.producer = self.bus.producer()
-
-    def worker(self, model: Any = None, *, name: str = "w1", **settings: Any) -> InspectionWorker:
-        values: dict[str, Any] = {"worker": name, "max_delay_ms": 0, "log": "json"}
-        return InspectionWorker(
-            Settings(**(values | settings)), self.bus, self.store, model or StandInModel(), clock=self.clock
-        )
-
-    def send(
-        self, of: Frame, *, value: bytes | None = None, partition: int = 0, key: bytes | None = None
-    ) -> None:
-        self.producer.send(
-            FRAMES,
-            encode(of) if value is None else value,
-            key=str(of.part).encode() if key is None else key,
-            partition=partition,
-        ).wait(1)
-
-    def turn(self, worker: InspectionWorker, until: Callable[[], bool], turns: int = 60) -> None:
-        for _ in range(turns):
-            if until():
-                return
-            worker.step()
-            self.clock.advance(0.01)
-        assert until(), "the worker did not get there"
-
-    def read(self, topic: str) -> list[Record]:
-        consumer = self.bus.consumer(None)
-        count = self.bus.partitions(topic) or 0
-        partitions = {TopicPartition(topic, p) for p in range(count)}
-        consumer.assign(partitions)
-        for partition in partitions:
-            consumer.seek(partition, 0)
-        records: list[Record] = []
-        while batch := consumer.poll(0):
-            records.extend(batch)
-        consumer.close()
-        return records
-
-    def verdicts(self) -> list[Verdict]:
-        return [decode_verdict(record.value) for record in self.read(VERDICTS)]
-
-    def standing(self, part: PartKey) -> Verdict:
-        value = self.store.standing(part)
-        assert value is not None
-        return decode_verdict(value)
-
-    def committed(self, partition: int = 0) -> int | None:
-        consumer = self.bus.consumer("crosscheck-workers")
-        try:
-            return consumer.committed(TopicPartition(FRAMES, partition))
-        finally:
-            consumer.close()
 
 
 @pytest.fixture
