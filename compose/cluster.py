@@ -125,18 +125,22 @@ class Cluster:
         self._process(node)
         return broker_answers(self._state().ports[node - 1])
 
-    def leader(self, topic: str, partition: int) -> int:
+    def leader(self, topic: str, partition: int, timeout: float = 5.0) -> int:
         """The broker that leads a partition, or -1 while it has no leader.
 
         Raises:
-            LocalServicesError: there is no such partition.
+            LocalServicesError: there is no such partition, nor does it come (new topics take a moment).
         """
-        for found in self._partitions([topic]):
-            if found["partition_index"] == partition:
-                return int(found["leader_id"])
-        raise LocalServicesError(
-            f"{topic}[{partition}] is not a partition of the cluster at {self.bootstrap}"
-        )
+        deadline = time.monotonic() + timeout
+        while True:
+            for found in self._partitions([topic]):
+                if found["partition_index"] == partition:
+                    return int(found["leader_id"])
+            if time.monotonic() > deadline:
+                raise LocalServicesError(
+                    f"{topic}[{partition}] is not a partition of the cluster at {self.bootstrap}"
+                )
+            time.sleep(0.1)
 
     def wait_leader(self, topic: str, partition: int, *, not_node: int, timeout: float = 60.0) -> int:
         """Wait until another broker than ``not_node`` leads a partition; that broker.

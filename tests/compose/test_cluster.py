@@ -28,6 +28,7 @@ def test_acknowledged_records_outlive_the_leader_and_its_return(cluster: Cluster
     assert len(servers) == 3
     admin = KafkaAdminClient(bootstrap_servers=servers)
     admin.create_topics({"parts": {"num_partitions": 1, "replication_factor": 3}})
+    admin.wait_for_topics(["parts"])
     settings = admin.describe_topics(["parts"])[0]["partitions"][0]
     assert sorted(settings["replica_nodes"]) == [1, 2, 3]
     admin.close()
