@@ -7,6 +7,7 @@ the tests, that would stop every process that uses Kafka.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="(read|open)_text is deprecated", category=DeprecationWarning)
@@ -19,7 +20,9 @@ with warnings.catch_warnings():
     from kafka.admin import ConfigResource, ConfigResourceType
     from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+    from kafka.coordinator.base import MemberState
     from kafka.future import Future
+    from kafka.net.inet import KafkaNetSocket
     from kafka.record import util as record_util
     from kafka.structs import OffsetAndMetadata
     from kafka.structs import TopicPartition as KafkaTopicPartition
@@ -34,7 +37,24 @@ __all__ = [
     "KafkaConsumer",
     "KafkaProducer",
     "KafkaTopicPartition",
+    "MemberState",
     "OffsetAndMetadata",
     "kafka_errors",
     "record_util",
 ]
+
+_connect = KafkaNetSocket.sock_connect
+
+
+async def _connect_or_close(*arguments: Any, **named: Any) -> Any:
+    """Close the socket of a refused connection: kafka-python leaves that to the garbage collector, and while
+    a broker is away the descriptors would pile up."""
+    try:
+        return await _connect(*arguments, **named)
+    except BaseException:
+        # Of (self, net, sock, address).
+        arguments[2].close()
+        raise
+
+
+KafkaNetSocket.sock_connect = _connect_or_close
