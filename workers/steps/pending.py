@@ -11,6 +11,15 @@ from workers.bus.base import Record
 from workers.steps.offsets import Ticket
 
 
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """When a sensor took its image, by its agent's clock, and when that record was read, by ours; both in
+    integer nanoseconds since the epoch."""
+
+    captured_at: int
+    read_at: int
+
+
 @dataclass(slots=True)
 class PendingPart:
     """A part whose records were read and whose verdict is not out yet.
@@ -23,6 +32,9 @@ class PendingPart:
         read_at: the same moment in nanoseconds since the epoch.
         reasons: why a sensor of this part is not used.
         use_rgb, use_depth: whether the model may see that sensor.
+        shots: when each sensor fired, where its image came in a record.
+        late: None for a part in its own right. Else its part had left before this record came and has an
+            answer, or gets one first; of the sensors in it, those that a longer wait had caught.
     """
 
     frame: Frame
@@ -33,6 +45,8 @@ class PendingPart:
     reasons: tuple[str, ...] = ()
     use_rgb: bool = True
     use_depth: bool = True
+    shots: dict[str, Shot] = field(default_factory=dict)
+    late: frozenset[str] | None = None
 
     @property
     def part(self) -> PartKey:
