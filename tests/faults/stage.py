@@ -1,0 +1,68 @@
+"""What a class of faults may lay its hands on, and how such a class is described."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+from compose.services import Services
+from tests.e2e.processes import wait_until
+from tests.faults.rig import FaultRig, Line, LineSetup
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where a class of faults plays: the rig, and the servers behind it.
+
+    Attributes:
+        extra: what the place added (a proxy, a cluster), by name.
+    """
+
+    rig: FaultRig
+    services: Services
+    extra: dict[str, object] = field(default_factory=dict)
+
+    def end_server(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the broker ("kafka") or to "redis", and wait until it has gone."""
+        pid = self.services.pids().get(name)
+        assert pid is not None, f"{name} does not run as a process of this machine"
+        os.kill(pid, number)
+        wait_until(lambda: name not in self.services.pids(), 30.0, f"end of {name}", every=0.05)
+
+
+Place = Callable[[Stage], AbstractContextManager[Stage]]
+
+
+@contextmanager
+def here(stage: Stage) -> Iterator[Stage]:
+    """The servers that every class shares."""
+    yield stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One class of faults.
+
+    Attributes:
+        name: its row in the table; ``key``: its name on the command line.
+        inject: puts the faults in, so many times, while the line runs; waits for each recovery.
+        data_lost: Redis loses its data on the way.
+        place: servers of its own, where it needs some.
+        times: how often at least, whatever was asked for.
+    """
+
+    key: str
+    name: str
+    setup: LineSetup
+    inject: Callable[[Stage, Line, int], None]
+    data_lost: bool = False
+    place: Place = here
+
+
+def pace(seconds: float) -> None:
+    """Let the line run for a moment: the time between two faults, not a wait for an outcome."""
+    time.sleep(seconds)

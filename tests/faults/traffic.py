@@ -1,0 +1,163 @@
+"""The parts of a fault line: a steady stream on every station, through the publisher that agents use."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.part import PartKey
+from schemas.payload import ColourEncoding
+from tests.faults.shots import PRODUCT, Picture, Stamp
+from workers.bus.base import Bus
+from workers.capture.log import AgentLog
+from workers.capture.publisher import Publisher
+from workers.capture.sources import SyntheticLine
+from workers.clock import Clock, SystemClock
+from workers.errors import BusError
+from workers.topics import StationMap
+
+
+@dataclass(slots=True)
+class OffsetClock:
+    """The clock of an agent's machine: right but for ``offset_s`` seconds."""
+
+    offset_s: float = 0.0
+
+    def now(self) -> int:
+        return time.time_ns() + round(self.offset_s * 1e9)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        SystemClock().sleep(seconds)
+
+
+class TrueLog(AgentLog):
+    """The trigger log as the photo-eye at the gate would keep it: by the gate's clock, not the agent's."""
+
+    def trigger(self, part: PartKey, at: int, facts: object = None) -> None:
+        super().trigger(part, time.time_ns(), None)
+
+
+@dataclass(slots=True)
+class Station:
+    """One station's camera: its publisher, what comes next, and what came."""
+
+    name: str
+    partition: int
+    publisher: Publisher
+    at: int = 0
+
+
+class Traffic:
+    """Sends parts until told to stop. ``send`` may also be called between, for one part at a time.
+
+    Args:
+        rate: parts a second on each station.
+        deadline_s: from trigger to gate, as the frames say it.
+        clock: of a station's agent.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        stations: StationMap,
+        pictures: Sequence[Picture],
+        *,
+        topic: str,
+        log_of: Callable[[str], Path],
+        rate: float,
+        deadline_s: float,
+        clocks: Callable[[str], Clock] = lambda station: SystemClock(),
+        delivery_timeout_s: float = 60.0,
+    ) -> None:
+        self._pictures = pictures
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.rate = rate
+        self.parts: dict[PartKey, Stamp] = {}
+        self.stations: dict[str, Station] = {}
+        for name in stations:
+            publisher = Publisher(
+                bus,
+                station=name,
+                product=PRODUCT,
+                station_map=stations,
+                topic=topic,
+                deadline_s=deadline_s,
+                # As the model was taught: without the traces that JPEG leaves.
+                colour=ColourEncoding.PNG,
+                depth_scale=SyntheticLine.depth_scale,
+                clock=clocks(name),
+                log=TrueLog(log_of(name)),
+                delivery_timeout_s=delivery_timeout_s,
+            )
+            at = len(self.stations) * 7 % len(pictures)
+            self.stations[name] = Station(name, stations.partition(name), publisher, at)
+
+    @property
+    def sent(self) -> int:
+        """Parts triggered so far."""
+        return len(self.parts)
+
+    @property
+    def failed(self) -> int:
+        """Parts whose frame never reached the broker."""
+        return sum(station.publisher.failed for station in self.stations.values())
+
+    def send(self, name: str, stamp: Stamp | None = None) -> PartKey:
+        """One part now; ``stamp`` in place of the one it would have had (stand-in frames only)."""
+        with self._lock:
+            station = self.stations[name]
+            picture = self._pictures[station.at % len(self._pictures)]
+            station.at += 1
+            if stamp is not None:
+                picture = picture.stamped(stamp)
+            part = station.publisher.next_part()
+            self.parts[part] = stamp or (Stamp.BAD if picture.bad else Stamp.GOOD)
+            station.publisher.publish(part, picture.rgb, picture.depth)
+            return part
+
+    def start(self) -> None:
+        """Begin, on a thread of its own."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Send nothing more until ``start``."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(30.0)
+            assert not self._thread.is_alive(), "the traffic does not stop: a publisher holds it"
+            self._thread = None
+
+    def _run(self) -> None:
+        due = {name: time.monotonic() + n / self.rate / 8 for n, name in enumerate(self.stations)}
+        while not self._stop.is_set():
+            now = time.monotonic()
+            for name in self.stations:
+                if due[name] <= now:
+                    self.send(name)
+                    # A machine that fell behind does not catch up in a burst.
+                    due[name] = max(due[name] + 1 / self.rate, now - 1 / self.rate)
+            self._stop.wait(max(0.001, min(due.values()) - time.monotonic()))
+
+    def settle(self, timeout: float) -> None:
+        """Wait until the broker has acknowledged or lost every frame."""
+        until = time.monotonic() + timeout
+        for station in self.stations.values():
+            with suppress(BusError):
+                station.publisher.flush(max(0.1, until - time.monotonic()))
+
+    def close(self) -> None:
+        """Stop, and let go of the broker."""
+        self.pause()
+        for station in self.stations.values():
+            station.publisher.close(2.0)
