@@ -23,6 +23,7 @@ with warnings.catch_warnings():
     from kafka.coordinator.base import MemberState
     from kafka.future import Future
     from kafka.net.inet import KafkaNetSocket
+    from kafka.net.sasl import get_sasl_mechanism
     from kafka.record import util as record_util
     from kafka.structs import OffsetAndMetadata
     from kafka.structs import TopicPartition as KafkaTopicPartition
@@ -39,6 +40,7 @@ __all__ = [
     "KafkaTopicPartition",
     "MemberState",
     "OffsetAndMetadata",
+    "get_sasl_mechanism",
     "kafka_errors",
     "record_util",
 ]

@@ -10,10 +10,11 @@ import structlog
 
 from compose.services import Services
 from workers.bus.base import Bus
-from workers.bus.kafka import KafkaBus
+from workers.bus.kafka import KafkaBus, KafkaSettings
+from workers.bus.security import KafkaSecurity
 from workers.errors import BusError
 from workers.settings import PREFIX, Settings, load_settings
-from workers.store.connection import connect
+from workers.store.connection import RedisSecurity, connect
 from workers.store.settings import StoreSettings
 from workers.store.verdicts import VerdictStore
 
@@ -50,7 +51,7 @@ def open_bus(settings: Settings, *topics: str) -> Bus:
         BusError: no answer, or a topic is missing: without this look an agent would send into nothing, and
             a worker would wait for ever.
     """
-    bus = KafkaBus(settings.kafka)
+    bus = KafkaBus(kafka_settings(settings))
     for name in topics:
         if bus.partitions(settings.topic(name)) is None:
             bus.close()
@@ -63,4 +64,38 @@ def open_bus(settings: Settings, *topics: str) -> Bus:
 
 def open_store(settings: Settings) -> VerdictStore:
     """The Redis of the settings. Raises StoreError."""
-    return VerdictStore(connect(settings.redis), StoreSettings(verdict_ttl_s=settings.verdict_ttl_s))
+    return VerdictStore(
+        connect(settings.redis, security=redis_security(settings)),
+        StoreSettings(verdict_ttl_s=settings.verdict_ttl_s),
+    )
+
+
+def kafka_settings(settings: Settings) -> KafkaSettings:
+    """How the Kafka of the settings is reached.
+
+    Raises:
+        SettingsError: encryption and user do not go together, or a file cannot be read.
+    """
+    password = settings.kafka_password
+    security = KafkaSecurity(
+        protocol=settings.kafka_security,
+        mechanism=settings.kafka_sasl,
+        user=settings.kafka_user,
+        password=None if password is None else password.get_secret_value(),
+        ca=settings.kafka_ca,
+        cert=settings.kafka_cert,
+        key=settings.kafka_key,
+    )
+    return KafkaSettings(bootstrap=settings.kafka, security=security)
+
+
+def redis_security(settings: Settings) -> RedisSecurity:
+    """How the Redis of the settings is spoken to."""
+    password = settings.redis_password
+    return RedisSecurity(
+        user=settings.redis_user,
+        password=None if password is None else password.get_secret_value(),
+        ca=settings.redis_ca,
+        cert=settings.redis_cert,
+        key=settings.redis_key,
+    )

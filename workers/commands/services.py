@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from compose.services import Services
-from workers.bus.kafka import KafkaBus
 from workers.commands import console
+from workers.commands.local import open_bus
 from workers.settings import Settings
 from workers.topics import StationMap, TopicPlan
 
@@ -78,7 +78,7 @@ def make_topics(
     if dry_run:
         console.out.print("nothing was changed (--dry-run)")
         return
-    bus = KafkaBus(settings.kafka)
+    bus = open_bus(settings)
     try:
         plan.apply(bus)
     finally:

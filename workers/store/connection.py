@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
@@ -11,6 +16,8 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from workers.errors import SettingsError, StoreError
+from workers.secret import Secret
+from workers.tls import client_context, tls_problem
 
 
 def masked(url: str) -> str:
@@ -25,8 +32,64 @@ def masked(url: str) -> str:
     return urlunsplit((parts.scheme, f"{user}{host}{port}", parts.path, "", ""))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSecurity:
+    """Who we are to Redis, and whom we trust; the files are PEM and for ``rediss://`` only.
+
+    ``user`` and ``password`` stand where the URL names none; ``ca`` is the authority that signed the server's
+    certificate (None: those the system trusts), ``cert`` and ``key`` our own, where the server asks for one.
+    """
+
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def options(self, url: str) -> dict[str, Any]:
+        """What redis-py is told beside the URL.
+
+        Raises:
+            SettingsError: a combination that cannot work, or a file that cannot be read.
+        """
+        if self.user and not self.password and urlsplit(url).password is None:
+            raise SettingsError("CROSSCHECK_REDIS_USER without a password: set CROSSCHECK_REDIS_PASSWORD too")
+        options: dict[str, Any] = {}
+        # What the URL says wins, as it does in redis-py.
+        if self.password:
+            options["password"] = Secret(self.password)
+        if self.user:
+            options["username"] = self.user
+        if not url.startswith("rediss://"):
+            if self.ca or self.cert or self.key:
+                raise SettingsError(
+                    f"CROSSCHECK_REDIS_CA, _CERT and _KEY are not used by {masked(url)}: write rediss://, or"
+                    " take them away"
+                )
+            return options
+        context = client_context("REDIS", self.ca, self.cert, self.key)
+        return options | {"connection_class": _TlsConnection, "tls": context}
+
+
+class _TlsConnection(redis.SSLConnection):
+    """redis-py's own, with our context: its own would trust the system's authorities beside the one named,
+    and let options in the URL switch the checks off."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._tls.wrap_socket(sock, server_hostname=self.host)
+
+
 def connect(
-    url: str, *, timeout_s: float = 2.0, retries: int = 2, max_connections: int | None = None
+    url: str,
+    *,
+    timeout_s: float = 2.0,
+    retries: int = 2,
+    max_connections: int | None = None,
+    security: RedisSecurity | None = None,
 ) -> redis.Redis:
     """A client that has answered a ping. Replies are bytes.
 
@@ -36,6 +99,7 @@ def connect(
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
         timeout_s: for connecting and for each reply.
+        security: user, password and certificates that the URL does not carry.
 
     Raises:
         SettingsError: not a Redis URL.
@@ -52,6 +116,7 @@ def connect(
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.01), retries),
             max_connections=max_connections,
             decode_responses=False,
+            **(security or RedisSecurity()).options(url),
         )
     except ValueError as error:
         raise SettingsError(
@@ -87,11 +152,23 @@ _REACH = "check that it runs and that this address reaches it"
 def _fix(error: redis.RedisError) -> str:
     text = str(error).upper()
     if isinstance(error, redis.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
-        return "give the user and password in the URL (redis://USER:PASSWORD@HOST:PORT)"
+        return (
+            "check the user and the password in the URL (redis://USER:PASSWORD@HOST:PORT) or in"
+            " CROSSCHECK_REDIS_USER and CROSSCHECK_REDIS_PASSWORD"
+        )
+    if "NOPERM" in text or isinstance(error, redis.exceptions.NoPermissionError):
+        return "this user may not do that: give it the rights that `crosscheck rights` prints for its process"
     if isinstance(error, redis.TimeoutError):
         return "it is up but slow, or the network drops packets: look at its load, or raise the timeout"
     if isinstance(error, redis.ConnectionError):
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, ssl.SSLError):
+            return tls_problem(cause, "REDIS")
+        if isinstance(error, redis.exceptions.InvalidResponse) or "CLOSED BY SERVER" in text:
+            return "if it speaks TLS, write rediss:// in the URL; otherwise " + _REACH
         return _REACH
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return "what answers is not Redis in the open: if it speaks TLS, write rediss:// in the URL"
     if text.startswith("OOM") or "MAXMEMORY" in text:
         return "its memory limit is reached: raise maxmemory, or keep verdicts for a shorter time"
     if "READONLY" in text:
