@@ -5,10 +5,14 @@ CrosscheckError                 schemas/errors.py
     ├── SettingsError           a setting is missing, of the wrong type or impossible
     ├── ServiceError            Kafka or Redis cannot be reached, started or stopped
     │   ├── BusError            a record could not be produced, consumed or committed
+    │   │   ├── Fenced          a successor has taken over: this process is to end
     │   │   ├── OffsetGap       records were deleted before they were read
     │   │   └── RecordTooLarge  a record is over a limit: sending it again never helps
-    │   └── StoreError          Redis refused or lost a write
+    │   ├── StoreError          Redis refused or lost a write
+    │   └── ArchiveError        the archive's store is away, full or refuses
     ├── SourceError             a capture source cannot be read
+    ├── ActuatorError           the gate's actuator did not confirm what it was told
+    ├── BufferFull              the agent's disk buffer has no room left
     └── DeadLetterFlood         too many unreadable records: the worker stops loudly
 """
 
@@ -40,6 +44,34 @@ class BusError(ServiceError):
     """A record could not be produced, consumed or committed."""
 
     reason = "bus"
+
+
+class Fenced(BusError):
+    """A newer producer of the same transactional id, or consumer of the same static member, has taken over.
+
+    Its successor has the work already: the process that sees this is to end, and neither to retry nor to open
+    a new client, which would fence the successor in turn.
+    """
+
+    reason = "fenced"
+    retriable = False
+
+    @classmethod
+    def producer(cls, transactional_id: str) -> Fenced:
+        """A producer's words; the broker answers one whose transaction took too long in the same way."""
+        return cls(
+            f"producer {transactional_id} was fenced: a newer producer has its transactional id, or its"
+            " transaction was open for longer than transaction_timeout; end this process and let its supervisor"
+            " start it again"
+        )
+
+    @classmethod
+    def consumer(cls, member: str) -> Fenced:
+        """A static member's words."""
+        return cls(
+            f"consumer {member} was fenced: a newer consumer of this static member has taken over; end this"
+            " process, and give each worker a member name of its own"
+        )
 
 
 class OffsetGap(BusError):
@@ -88,10 +120,29 @@ class StoreError(ServiceError):
     reason = "store"
 
 
+class ArchiveError(ServiceError):
+    """The archive's store is away, full or refuses: nothing is committed, the same call may succeed later."""
+
+    reason = "archive"
+
+
 class SourceError(WorkerError):
     """A capture source cannot be read."""
 
     reason = "source"
+
+
+class BufferFull(WorkerError):
+    """The agent's disk buffer has no room, by its own bound or by the disk's. What is given up is told."""
+
+    reason = "buffer_full"
+
+
+class ActuatorError(WorkerError):
+    """The gate's actuator did not confirm what it was told: the gate counts as closed, and is closed again."""
+
+    reason = "actuator"
+    retriable = True
 
 
 class DeadLetterFlood(WorkerError):

@@ -35,6 +35,14 @@ class TestKafkaBus(BusContract):
         # Nothing leaves before the linger is over.
         yield bus.producer(max_in_flight_bytes=1000, max_block=0.2, linger=1.5)
 
+    def delete_topic(self, bus: Bus, topic: str) -> None:
+        assert isinstance(bus, KafkaBus)
+        with bus._admin() as admin:
+            admin.delete_topics([topic])
+        deadline = time.monotonic() + self.patience
+        while bus.partitions(topic) is not None:
+            assert time.monotonic() < deadline, f"{topic} is still there"
+
 
 def unused_port() -> int:
     with socket.socket() as probe:

@@ -33,6 +33,10 @@ class TestMemoryBus(BusContract):
         yield producer
         bus.restore()
 
+    def delete_topic(self, bus: Bus, topic: str) -> None:
+        assert isinstance(bus, MemoryBus)
+        bus.delete_topic(topic)
+
 
 def _bus() -> tuple[MemoryBus, ManualClock]:
     clock = ManualClock()

@@ -7,7 +7,9 @@ promises is what a real broker does, not what one might wish for:
 * order holds within a partition only, and the partition is always chosen by the caller;
 * the broker does not stop a zombie: a member that lost its partitions may still produce, and once it has
   rejoined its old commits are accepted, for any partition and to any offset: filtering is the caller's work;
-* records that retention deleted before a group read them surface as `OffsetGap`, never as a silent jump.
+* records that retention deleted before a group read them surface as `OffsetGap`, never as a silent jump;
+* a transaction makes records visible and offsets committed together, to readers with ``read_committed`` only;
+  the others see its records as they come, aborted ones too. Offsets have holes where transactions end.
 """
 
 from __future__ import annotations
@@ -128,8 +130,55 @@ class Producer(Protocol):
         """
         ...
 
+    def begin(self) -> None:
+        """Open a transaction; what was left open is aborted first.
+
+        Everything sent until `commit_transaction` belongs to it. Keep it short: one that is open for longer
+        than ``transaction_timeout`` is aborted by the broker and its producer fenced, and its readers see
+        nothing that came after it while it is open. A sink that is down is to be waited for *before* it.
+
+        Raises:
+            ValueError: the producer has no ``transactional_id``; so do the three methods below.
+            Fenced: another producer of the same id has taken over.
+            BusError: the broker does not answer; begin again later.
+        """
+        ...
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], consumer: Consumer) -> None:
+        """Commit the next offset to read of each partition with the transaction, for the consumer's group.
+
+        Raises:
+            Fenced: another producer of the same id, or another consumer of the same static member, has
+                taken over.
+            BusError: refused, as from a member that the group has removed. The transaction is aborted.
+        """
+        ...
+
+    def commit_transaction(self, timeout: float) -> None:
+        """Make all of the transaction visible and its offsets committed, or none of it.
+
+        Raises:
+            Fenced: another producer of the same id has taken over, and nothing of this came to be visible.
+            BusError: a record was not delivered or the broker refused: the transaction is aborted. Without
+                an answer within ``timeout`` seconds nobody knows: the group's committed offsets tell.
+        """
+        ...
+
+    def abort_transaction(self, timeout: float) -> None:
+        """Let nothing of the transaction come to be visible; without one, nothing happens.
+
+        Raises:
+            Fenced: another producer of the same id has taken over (and the transaction is aborted).
+            BusError: no answer within ``timeout`` seconds: the broker aborts it by itself, at the latest when
+                its ``transaction_timeout`` is over.
+        """
+        ...
+
     def close(self, timeout: float = 5.0) -> None:
-        """Flush for at most ``timeout`` seconds and let go of the broker. Closing twice is allowed."""
+        """Flush for at most ``timeout`` seconds and let go of the broker. Closing twice is allowed.
+
+        A transaction that is still open is aborted.
+        """
         ...
 
 
@@ -169,6 +218,7 @@ class Consumer(Protocol):
         Raises:
             OffsetGap: the next record of a partition is gone. Raised again until the caller seeks; records
                 of other partitions are not lost by the raise.
+            Fenced: another consumer of the same static member has taken over; this one is to end.
             BusError: the broker cannot be used.
         """
         ...
@@ -177,6 +227,7 @@ class Consumer(Protocol):
         """Store the *next* offset to read of each partition, and wait for the broker's answer.
 
         Raises:
+            Fenced: another consumer of the same static member has taken over.
             BusError: it was refused (as from a member that the group has removed) or could not be sent.
         """
         ...
@@ -186,7 +237,10 @@ class Consumer(Protocol):
         ...
 
     def position(self, partition: TopicPartition) -> int | None:
-        """The offset of the next record to read, or None while it is not known."""
+        """The offset of the next record to read, or None while it is not known.
+
+        Past the end of a transaction it is more than one above the record before.
+        """
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -214,11 +268,17 @@ class Consumer(Protocol):
         ...
 
     def end_offsets(self, partitions: AbstractSet[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset the next record will get, per partition."""
+        """The offset the next record will get, per partition.
+
+        With ``read_committed``: the offset up to which it can read, which an open transaction holds back.
+        """
         ...
 
     def close(self) -> None:
-        """Leave the group without committing, so that the others need not wait. Closing twice is allowed."""
+        """Leave the group without committing, so that the others need not wait. Closing twice is allowed.
+
+        A static member does not leave: its partitions wait for it until its session is over.
+        """
         ...
 
 
@@ -237,8 +297,16 @@ class Bus(Protocol):
         max_block: float = 5.0,
         delivery_timeout: float = 10.0,
         linger: float = 0.0,
+        transactional_id: str | None = None,
+        transaction_timeout: float = 10.0,
     ) -> Producer:
-        """A new producer; times in seconds."""
+        """A new producer; times in seconds.
+
+        With a ``transactional_id`` it sends in transactions only, and fences every older producer of that id
+        (`workers.errors.Fenced`); what that one left open is aborted at once. Keep the id over restarts: the
+        open transaction of a producer that died and never came back holds ``read_committed`` readers up
+        until ``transaction_timeout`` is over and the broker has looked (every 10 s by default).
+        """
         ...
 
     def consumer(
@@ -250,11 +318,21 @@ class Bus(Protocol):
         session_timeout: float = 6.0,
         max_poll_interval: float = 60.0,
         name: str = "",
+        read_committed: bool = False,
+        member: str | None = None,
     ) -> Consumer:
         """A new consumer; times in seconds.
 
         ``start`` (``earliest`` or ``latest``) is where a partition begins that has no committed offset; it is
         never used to jump over a gap. ``group=None`` reads by ``assign`` and cannot commit.
+
+        ``read_committed`` returns records of committed transactions only. A group whose offsets travel in
+        transactions wants it: a partition that moves then waits for the offsets that are on their way.
+
+        ``member`` makes it a static member of the group: a new consumer of that name takes the partitions of
+        the old one without a rebalance and fences it (`workers.errors.Fenced`). The price: `close` does not
+        leave, so that the partitions of one that does not come back stand still until ``session_timeout`` is
+        over, and after ``max_poll_interval`` without a poll for both times together.
         """
         ...
 

@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from workers.bus._client import (
@@ -25,10 +26,13 @@ from workers.bus._client import (
     kafka_errors,
     record_util,
 )
+from workers.bus._probe import Refused, probe
 from workers.bus._reach import reachable
 from workers.bus.base import MAX_RECORD_BYTES, TopicPartition, TopicSpec
 from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer
+from workers.bus.kafka_transactions import KafkaTransactionalProducer
+from workers.bus.security import KafkaSecurity
 from workers.errors import BusError, SettingsError
 
 # Around the largest record: batch header, lengths, key. Brokers and topics count the whole batch.
@@ -47,6 +51,7 @@ class KafkaSettings:
     request_timeout: float = 10.0
     replication_factor: int = 1
     client: str = "crosscheck"
+    security: KafkaSecurity = KafkaSecurity()  # noqa: RUF009 frozen
 
     def __post_init__(self) -> None:
         for address in self.brokers():
@@ -71,6 +76,7 @@ class KafkaSettings:
             "retry_backoff_ms": 100,
             "metadata_max_age_ms": 30_000,
             "max_in_flight_requests_per_connection": 5,
+            **self.security.common(),
         }
 
 
@@ -99,6 +105,8 @@ class KafkaBus:
         max_block: float = 5.0,
         delivery_timeout: float = 10.0,
         linger: float = 0.0,
+        transactional_id: str | None = None,
+        transaction_timeout: float = 10.0,
     ) -> KafkaBusProducer:
         """A new producer; times in seconds."""
         common = self.settings.common()
@@ -119,11 +127,22 @@ class KafkaBus:
             "allow_auto_create_topics": False,
         }
 
+        if transactional_id is not None:
+            common |= {
+                "transactional_id": transactional_id,
+                "transaction_timeout_ms": round(transaction_timeout * 1000),
+                # A transaction that follows another waits for the end of that one by asking again.
+                "retry_backoff_ms": 10,
+            }
+
         def connect() -> Any:
             with reachable(self.settings.bootstrap):
                 return KafkaProducer(**common)
 
-        producer = KafkaBusProducer(
+        make: Callable[..., KafkaBusProducer] = KafkaBusProducer
+        if transactional_id is not None:
+            make = partial(KafkaTransactionalProducer, transactional_id=transactional_id)
+        producer = make(
             connect, self.settings.bootstrap, max_in_flight_bytes=max_in_flight_bytes, max_block=max_block
         )
         with self._lock:
@@ -139,6 +158,8 @@ class KafkaBus:
         session_timeout: float = 6.0,
         max_poll_interval: float = 60.0,
         name: str = "",
+        read_committed: bool = False,
+        member: str | None = None,
     ) -> KafkaBusConsumer:
         """A new consumer; times in seconds. ``name`` shows up in the broker's lists of members."""
         if start not in ("earliest", "latest"):
@@ -155,6 +176,8 @@ class KafkaBus:
             session_timeout=session_timeout,
             max_poll_interval=max_poll_interval,
             fetch_bytes=MAX_BATCH_BYTES,
+            read_committed=read_committed,
+            member=member,
         )
         with self._lock:
             self._open.append(consumer)
@@ -248,25 +271,25 @@ def require_fast_checksum() -> None:
 
 
 def require_listener(settings: KafkaSettings) -> None:
-    """See that somebody listens at one of the addresses, before a client is made.
+    """See that a broker listens at one of the addresses and lets us in, before a client is made.
 
-    A client that finds nobody leaves its sockets open when its constructor raises.
+    A client that finds nobody, or is refused, says neither which nor why, and leaves its sockets open.
 
     Raises:
-        BusError: nobody does.
+        BusError: nobody listens, or the broker and the settings do not agree on TLS or on the user.
     """
-    said: OSError | None = None
+    said: BusError | None = None
     for address in settings.brokers():
         host, _, port = address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), settings.connect_timeout).close()
-        except OSError as error:
-            said = error
+            probe(host.strip("[]"), int(port), settings.security, settings.connect_timeout)
+        except BusError as error:
+            # What one broker refuses says more than another that is away.
+            said = error if said is None or isinstance(error, Refused) else said
         else:
             return
-    raise BusError(
-        f"no answer from Kafka at {settings.bootstrap} ({said}): is it running? try `crosscheck services up`"
-    )
+    assert said is not None
+    raise said
 
 
 def quiet_kafka_logging() -> None:

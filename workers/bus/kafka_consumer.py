@@ -14,12 +14,13 @@ from workers.bus._client import (
     Future,
     KafkaConsumer,
     KafkaTopicPartition,
+    MemberState,
     OffsetAndMetadata,
     kafka_errors,
 )
 from workers.bus._reach import reachable
 from workers.bus.base import AssignmentListener, Record, TopicPartition
-from workers.errors import BusError, OffsetGap
+from workers.errors import BusError, Fenced, OffsetGap
 
 # How long questions to the broker may take, milliseconds.
 _ASK_MS = 5000
@@ -28,10 +29,13 @@ _ASK_MS = 5000
 class KafkaBusConsumer:
     """Reads from Kafka; see `workers.bus.base.Consumer`. One thread owns it."""
 
-    def __init__(self, client: Any, bootstrap: str, *, group: str | None, start: str) -> None:
+    def __init__(
+        self, client: Any, bootstrap: str, *, group: str | None, start: str, member: str | None = None
+    ) -> None:
         self._client = client
         self._bootstrap = bootstrap
         self._group = group
+        self._member = member
         self._start = start
         self._listener: _Listener | None = None
         self._waiting: list[Record] = []
@@ -52,10 +56,13 @@ class KafkaBusConsumer:
         session_timeout: float,
         max_poll_interval: float,
         fetch_bytes: int,
+        read_committed: bool = False,
+        member: str | None = None,
     ) -> KafkaBusConsumer:
         """A consumer with every setting stated."""
         settings = common | {
             "group_id": group,
+            "group_instance_id": member,
             "enable_auto_commit": False,
             # No jump over a gap: a partition without a commit is sought by this class.
             "auto_offset_reset": "none",
@@ -70,13 +77,13 @@ class KafkaBusConsumer:
             "fetch_min_bytes": 1,
             "fetch_max_wait_ms": 100,
             "check_crcs": True,
-            "isolation_level": "read_uncommitted",
+            "isolation_level": "read_committed" if read_committed else "read_uncommitted",
             "allow_auto_create_topics": False,
             # New partitions, and topics made after the start, are found within so many milliseconds.
             "metadata_max_age_ms": 3000,
         }
         with reachable(bootstrap):
-            return cls(KafkaConsumer(**settings), bootstrap, group=group, start=start)
+            return cls(KafkaConsumer(**settings), bootstrap, group=group, start=start, member=member)
 
     def subscribe(self, topics: AbstractSet[str], listener: AssignmentListener | None = None) -> None:
         """Join the group; partitions come and go inside ``poll``."""
@@ -100,6 +107,8 @@ class KafkaBusConsumer:
         """At most ``max_poll_records`` records, waiting up to ``timeout`` seconds for the first."""
         if self._closed:
             raise BusError("the consumer is closed")
+        if self._member is not None and self._was_fenced():
+            raise self.fenced()
         if self._waiting:
             found, self._waiting = self._waiting, []
             return [record for record in found if _theirs(record.source) in self._client.assignment()]
@@ -114,6 +123,8 @@ class KafkaBusConsumer:
                         self._positions[found[-1].source] = found[-1].offset + 1
                 except kafka_errors.NoOffsetForPartitionError as error:
                     self._begin(error.args[0])
+                except kafka_errors.FencedInstanceIdError:
+                    raise self.fenced() from None
                 except kafka_errors.OffsetOutOfRangeError as error:
                     self._raise_gap(error.args[0])
                 except kafka_errors.LogTruncationError as error:
@@ -144,8 +155,27 @@ class KafkaBusConsumer:
                 f"commit refused for group {self._group}: this member was removed or the group is"
                 f" rebalancing, its partitions may be with others ({type(error).__name__})"
             ) from None
+        except kafka_errors.FencedInstanceIdError:
+            raise self.fenced() from None
         except kafka_errors.KafkaError as error:
             raise BusError(f"commit for group {self._group} at {self._bootstrap}: {error}") from None
+
+    def membership(self) -> Any:
+        """What a transaction shows to the group, so that it refuses the offsets of one it has removed.
+
+        Raises:
+            BusError: the consumer is not a member. An empty membership would be let through unchecked.
+        """
+        if self._group is None:
+            raise BusError("a consumer without a group has nothing to commit for")
+        found = self._client.group_metadata()
+        if self._listener is not None and (found.generation_id < 0 or not found.member_id):
+            raise BusError(f"group {self._group} has removed this member: its partitions may be with others")
+        return found
+
+    def fenced(self) -> Fenced:
+        """What a consumer says whose static member another one has taken over."""
+        return Fenced.consumer(f"{self._member} of group {self._group}")
 
     def committed(self, partition: TopicPartition) -> int | None:
         """The group's committed offset, or None."""
@@ -155,12 +185,11 @@ class KafkaBusConsumer:
 
     def position(self, partition: TopicPartition) -> int | None:
         """The offset of the next record to read, or None."""
-        if partition in self._positions:
-            return self._positions[partition]
-        # Read from the client's state: its own position() would ask the broker, and may raise or wait.
+        # Read from the client's state, which goes on past the end of a transaction: its own position() would
+        # ask the broker, and may raise or wait.
         state = self._client._subscription.assignment.get(_theirs(partition))
         if state is None or state.position is None:
-            return None
+            return self._positions.get(partition)
         return int(state.position.offset)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -202,6 +231,11 @@ class KafkaBusConsumer:
         self._closed = True
         with reachable(self._bootstrap):
             self._client.close(autocommit=False, timeout_ms=_ASK_MS)
+
+    def _was_fenced(self) -> bool:
+        """Whether a heartbeat was answered so: the client only logs it and stops them, and reads on."""
+        coordinator = self._client._coordinator
+        return bool(coordinator.state is MemberState.STABLE and not coordinator._heartbeat_enabled)
 
     def _offsets(
         self, ask: Callable[..., Any], partitions: AbstractSet[TopicPartition]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from workers.bus._client import kafka_errors
-from workers.bus.base import MAX_RECORD_BYTES, Headers, TopicPartition, record_bytes
+from workers.bus.base import MAX_RECORD_BYTES, Consumer, Headers, TopicPartition, record_bytes
 from workers.errors import BusError, RecordTooLarge
 
 
@@ -122,6 +122,22 @@ class KafkaBusProducer:
         with self._settled:
             self._settled.wait_for(lambda: self._in_flight == 0, timeout)
 
+    def begin(self) -> None:
+        """Refused: this producer has no transactional id."""
+        raise _without_id()
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], consumer: Consumer) -> None:
+        """Refused: this producer has no transactional id."""
+        raise _without_id()
+
+    def commit_transaction(self, timeout: float) -> None:
+        """Refused: this producer has no transactional id."""
+        raise _without_id()
+
+    def abort_transaction(self, timeout: float) -> None:
+        """Refused: this producer has no transactional id."""
+        raise _without_id()
+
     def close(self, timeout: float = 5.0) -> None:
         """Flush for at most ``timeout`` seconds and let go of the broker."""
         if self._closed:
@@ -131,7 +147,7 @@ class KafkaBusProducer:
             self._client.close(timeout=timeout)
         except kafka_errors.KafkaTimeoutError:
             # Flushing took too long: what is open fails in its deliveries.
-            self._client.close(timeout=0)
+            discard(self._client)
 
     def _renew_if_failed(self) -> None:
         """Replace a client that fails everything from now on.
@@ -143,8 +159,7 @@ class KafkaBusProducer:
             transactions = self._client._transaction_manager
             if transactions is not None and transactions.has_fatal_error():
                 failed, self._client = self._client, self._connect()
-                with contextlib.suppress(kafka_errors.KafkaError):
-                    failed.close(timeout=0)
+                discard(failed)
 
     def _require_partition(self, place: TopicPartition) -> None:
         """The client blocks or fails late on a partition that does not exist; this says so at once."""
@@ -180,3 +195,17 @@ class KafkaBusProducer:
         with self._settled:
             self._in_flight -= size
             self._settled.notify_all()
+
+
+def discard(client: Any) -> None:
+    """Close a client without waiting for the broker: what it still holds fails in its deliveries.
+
+    Its own close flushes first and, when that takes too long, leaves its thread and its sockets behind.
+    """
+    client._sender.force_close()
+    with contextlib.suppress(kafka_errors.KafkaError):
+        client.close(timeout=1.0)
+
+
+def _without_id() -> ValueError:
+    return ValueError("transactions want a producer with a transactional_id")

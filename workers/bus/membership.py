@@ -26,12 +26,15 @@ class Member:
     silent_since: float | None = None
     owned: set[TopicPartition] = field(default_factory=set)
     target: set[TopicPartition] = field(default_factory=set)
+    # A static member never leaves: one that does not poll only stops its heartbeats.
+    static: bool = False
 
     def expired(self, now: float) -> bool:
         """Whether the broker has given this member up."""
         if self.silent_since is not None and now - self.silent_since >= self.session_timeout:
             return True
-        return now - self.last_poll >= self.max_poll_interval
+        patience = self.max_poll_interval + (self.session_timeout if self.static else 0.0)
+        return now - self.last_poll >= patience
 
 
 class Group:
@@ -44,9 +47,16 @@ class Group:
         self._topics: dict[str, int] = {}
 
     def join(self, member: Member, topics: Mapping[str, int]) -> None:
-        """Take a member in; it holds nothing until its next poll."""
+        """Take a member in; it holds nothing until its next poll.
+
+        The new consumer of a static member takes the place of the old one, and nobody else notices.
+        """
+        before = self.members.get(member.name)
         self.members[member.name] = member
-        self.rebalance(topics)
+        if before is not None and before.topics == member.topics:
+            member.target = before.target
+        else:
+            self.rebalance(topics)
 
     def leave(self, member: Member, topics: Mapping[str, int]) -> None:
         """Let a member go: what it held is free at once."""

@@ -9,157 +9,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from workers.bus.base import (
-    MAX_RECORD_BYTES,
-    Headers,
-    Record,
-    TopicPartition,
-    TopicSpec,
-    record_bytes,
-)
+from workers.bus.base import Headers, Record, TopicPartition, TopicSpec
 from workers.bus.membership import Group
 from workers.bus.memory_consumer import MemoryConsumer
+from workers.bus.memory_log import Log
+from workers.bus.memory_producer import MemoryDelivery, MemoryProducer
+from workers.bus.memory_transactions import Coordinator, Transaction
 from workers.clock import Clock, SystemClock
-from workers.errors import BusError, RecordTooLarge
+from workers.errors import BusError, Fenced, RecordTooLarge
 
 # How often a waiting poll looks whether another member's session has run out, seconds.
 _SESSION_CHECK = 0.02
-
-
-@dataclass(slots=True)
-class _Log:
-    """The records of one partition, ``start`` being the offset of the first that is kept."""
-
-    records: deque[Record] = field(default_factory=deque)
-    start: int = 0
-    bytes: int = 0
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.records)
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-        self.bytes += record_bytes(record.value, record.key, record.headers)
-
-    def drop_first(self) -> None:
-        record = self.records.popleft()
-        self.bytes -= record_bytes(record.value, record.key, record.headers)
-        self.start += 1
-
-    def retain(self, spec: TopicSpec, now_ms: int) -> None:
-        while self.records and now_ms - self.records[0].timestamp_ms > spec.retention_ms:
-            self.drop_first()
-        while spec.retention_bytes >= 0 and self.bytes > spec.retention_bytes and len(self.records) > 1:
-            self.drop_first()
-
-
-class MemoryDelivery:
-    """The outcome of one send to a `MemoryBus`."""
-
-    def __init__(self, bus: MemoryBus, partition: TopicPartition, size: int, deadline: float) -> None:
-        self._bus = bus
-        self._partition = partition
-        self._deadline = deadline
-        self._offset: int | None = None
-        self._error: BusError | None = None
-        self.size = size
-
-    def done(self) -> bool:
-        """Whether the outcome is known."""
-        with self._bus.changed:
-            self._expire()
-            return self._offset is not None or self._error is not None
-
-    def wait(self, timeout: float) -> tuple[TopicPartition, int]:
-        """Partition and offset of the record; see `workers.bus.base.Delivery`."""
-        if not self._bus.wait_until(self.done, timeout):
-            raise BusError(f"{self._partition}: no acknowledgement within {timeout:g} s")
-        if self._error is not None:
-            raise self._error
-        assert self._offset is not None
-        return self._partition, self._offset
-
-    def succeed(self, offset: int) -> None:
-        """The broker has the record."""
-        self._offset = offset
-
-    def fail(self, error: BusError) -> None:
-        """The broker will never have the record."""
-        self._error = error
-
-    def _expire(self) -> None:
-        if self._offset is None and self._error is None and self._bus.clock.monotonic() >= self._deadline:
-            self.fail(BusError(f"{self._partition}: not delivered in time: the broker did not answer"))
-
-
-class MemoryProducer:
-    """Sends to a `MemoryBus`; see `workers.bus.base.Producer`."""
-
-    def __init__(
-        self, bus: MemoryBus, *, max_in_flight_bytes: int, max_block: float, delivery_timeout: float
-    ) -> None:
-        self._bus = bus
-        self._max_in_flight = max_in_flight_bytes
-        self._max_block = max_block
-        self._delivery_timeout = delivery_timeout
-        self._open: list[MemoryDelivery] = []
-        self._closed = False
-
-    def send(
-        self, topic: str, value: bytes, *, key: bytes | None = None, partition: int, headers: Headers = ()
-    ) -> MemoryDelivery:
-        """Queue one record."""
-        size = record_bytes(value, key, headers)
-        where = TopicPartition(topic, partition)
-        if self._closed:
-            raise BusError(f"{where}: the producer is closed")
-        if size > MAX_RECORD_BYTES:
-            raise RecordTooLarge(
-                f"{where}: a record of {size} bytes is over the limit of {MAX_RECORD_BYTES} bytes"
-            )
-
-        def fits() -> bool:
-            in_flight = self.in_flight_bytes()
-            # A record larger than the whole allowance may still go, alone.
-            return in_flight == 0 or in_flight + size <= self._max_in_flight
-
-        if not self._bus.wait_until(fits, self._max_block):
-            raise BusError(
-                f"{where}: {self.in_flight_bytes()} bytes are in flight, the limit of {self._max_in_flight}"
-                f" did not clear within {self._max_block:g} s: the broker is slow or away"
-            )
-        with self._bus.changed:
-            deadline = self._bus.clock.monotonic() + self._delivery_timeout
-            delivery = MemoryDelivery(self._bus, where, size, deadline)
-            self._bus.accept(delivery, where, key, value, headers)
-            self._open.append(delivery)
-        return delivery
-
-    def prepare(self, place: TopicPartition, timeout: float) -> None:
-        """Whether the partition is there."""
-        known = self._bus.partitions(place.topic)
-        if known is None or place.partition >= known:
-            raise BusError(f"{place} does not exist: create it with `crosscheck topics`")
-
-    def in_flight_bytes(self) -> int:
-        """Bytes sent whose outcome is not known yet."""
-        with self._bus.changed:
-            self._open = [delivery for delivery in self._open if not delivery.done()]
-            return sum(delivery.size for delivery in self._open)
-
-    def flush(self, timeout: float) -> None:
-        """Wait until the outcome of everything sent is known."""
-        if not self._bus.wait_until(lambda: self.in_flight_bytes() == 0, timeout):
-            raise BusError(f"{self.in_flight_bytes()} bytes were still in flight after {timeout:g} s")
-
-    def close(self, timeout: float = 5.0) -> None:
-        """Let go of the broker."""
-        if not self._closed:
-            self._bus.wait_until(lambda: self.in_flight_bytes() == 0, timeout)
-        self._closed = True
 
 
 class MemoryBus:
@@ -174,13 +35,14 @@ class MemoryBus:
         self.interrupted = False
         self._version = 0
         self._specs: dict[str, TopicSpec] = {}
-        self._logs: dict[TopicPartition, _Log] = {}
+        self._logs: dict[TopicPartition, Log] = {}
         self._groups: dict[str, Group] = {}
         self._held: deque[Callable[[], None]] = deque()
         self._failing_sends = 0
         self._failing_commits = 0
         self._names = 0
         self._clients: list[MemoryProducer | MemoryConsumer] = []
+        self.transactions = Coordinator()
 
     def producer(
         self,
@@ -189,6 +51,8 @@ class MemoryBus:
         max_block: float = 5.0,
         delivery_timeout: float = 10.0,
         linger: float = 0.0,
+        transactional_id: str | None = None,
+        transaction_timeout: float = 10.0,
     ) -> MemoryProducer:
         """A new producer. ``linger`` changes nothing here: a send is acknowledged at once."""
         producer = MemoryProducer(
@@ -196,6 +60,8 @@ class MemoryBus:
             max_in_flight_bytes=max_in_flight_bytes,
             max_block=max_block,
             delivery_timeout=delivery_timeout,
+            transactional_id=transactional_id,
+            transaction_timeout=transaction_timeout,
         )
         self._clients.append(producer)
         return producer
@@ -209,6 +75,8 @@ class MemoryBus:
         session_timeout: float = 6.0,
         max_poll_interval: float = 60.0,
         name: str = "",
+        read_committed: bool = False,
+        member: str | None = None,
     ) -> MemoryConsumer:
         """A new consumer."""
         if start not in ("earliest", "latest"):
@@ -219,6 +87,8 @@ class MemoryBus:
                 self,
                 None if group is None else self._groups.setdefault(group, Group()),
                 name=f"{name or 'consumer'}-{self._names}",
+                read_committed=read_committed,
+                member=member,
                 max_poll_records=max_poll_records,
                 start=start,
                 session_timeout=session_timeout,
@@ -239,7 +109,7 @@ class MemoryBus:
                     )
                 self._specs[topic] = spec
                 for i in range(spec.partitions):
-                    self._logs.setdefault(TopicPartition(topic, i), _Log())
+                    self._logs.setdefault(TopicPartition(topic, i), Log())
             self.touch()
 
     def partitions(self, topic: str) -> int | None:
@@ -262,6 +132,17 @@ class MemoryBus:
         self._clients.clear()
 
     # For tests: the ways in which a broker fails.
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic with its records, and what groups have committed for it."""
+        with self.changed:
+            gone = {TopicPartition(topic, i) for i in range(self._specs.pop(topic).partitions)}
+            for place in gone:
+                del self._logs[place]
+            for group in self._groups.values():
+                for place in gone & group.committed.keys():
+                    del group.committed[place]
+            self.touch()
 
     def fail_sends(self, count: int) -> None:
         """Let the next ``count`` deliveries fail; the records are not kept."""
@@ -292,8 +173,12 @@ class MemoryBus:
         key: bytes | None,
         value: bytes,
         headers: Headers,
+        writing: tuple[str, int, Transaction] | None = None,
     ) -> None:
-        """Store a record, now or when the broker is back, and settle its delivery."""
+        """Store a record, now or when the broker is back, and settle its delivery.
+
+        ``writing`` is the transaction it belongs to, with its id and the epoch of its producer.
+        """
         log, spec = self.log(where), self._specs[where.topic]
         now_ms = self.clock.now() // 1_000_000
 
@@ -311,9 +196,15 @@ class MemoryBus:
                     )
                 )
             else:
+                try:
+                    transaction = None if writing is None else self._enlist(where, *writing)
+                except Fenced as error:
+                    delivery.fail(error)
+                    return
                 delivery.succeed(log.end)
                 log.append(
-                    Record(where.topic, where.partition, log.end, key, bytes(value), tuple(headers), now_ms)
+                    Record(where.topic, where.partition, log.end, key, bytes(value), tuple(headers), now_ms),
+                    transaction,
                 )
                 log.retain(spec, now_ms)
 
@@ -323,6 +214,45 @@ class MemoryBus:
             store()
         self.touch()
 
+    def enter(self, name: str) -> int:
+        """The epoch of a new producer of that transactional id; what the one before left open is aborted."""
+        with self.changed:
+            epoch, left = self.transactions.enter(name)
+            if left is not None:
+                self.settle(left, committed=False)
+            return epoch
+
+    def require(self, name: str, epoch: int) -> None:
+        """Refuse a producer that was fenced.
+
+        Raises:
+            Fenced: it was.
+        """
+        self._end_overdue()
+        self.transactions.require(name, epoch)
+
+    def settle(self, transaction: Transaction, *, committed: bool) -> None:
+        """Write the transaction's end to each partition it has, and store its offsets if it is committed."""
+        now_ms = self.clock.now() // 1_000_000
+        for place in transaction.places:
+            # A topic deleted meanwhile has taken its records along.
+            if (log := self._logs.get(place)) is not None:
+                marker = Record(place.topic, place.partition, log.end, None, b"", (), now_ms)
+                log.settle(transaction, marker, committed=committed)
+        if committed:
+            for group, offsets in transaction.offsets:
+                group.committed.update(offsets)
+        self.touch()
+
+    def _end_overdue(self) -> None:
+        for transaction in self.transactions.overdue(self.clock.monotonic()):
+            self.settle(transaction, committed=False)
+
+    def _enlist(self, place: TopicPartition, name: str, epoch: int, transaction: Transaction) -> Transaction:
+        self.require(name, epoch)
+        transaction.places.add(place)
+        return transaction
+
     def refuse_commit(self) -> None:
         """Raise if commits are to fail now."""
         if self.interrupted:
@@ -331,8 +261,9 @@ class MemoryBus:
             self._failing_commits -= 1
             raise BusError("the broker refused the commit (made to fail)")
 
-    def log(self, partition: TopicPartition) -> _Log:
+    def log(self, partition: TopicPartition) -> Log:
         """The records of a partition."""
+        self._end_overdue()
         try:
             return self._logs[partition]
         except KeyError:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from workers.bus.base import AssignmentListener, Record, TopicPartition
 from workers.bus.membership import Group, Member
-from workers.errors import BusError, OffsetGap
+from workers.errors import BusError, Fenced, OffsetGap
 
 if TYPE_CHECKING:
     from workers.bus.memory import MemoryBus
@@ -28,10 +27,16 @@ class MemoryConsumer:
         start: str,
         session_timeout: float,
         max_poll_interval: float,
+        read_committed: bool = False,
+        member: str | None = None,
     ) -> None:
         self._bus = bus
         self._group = group
-        self._name = name
+        # The group knows a static member by its own name, whichever consumer it is.
+        self._name = name if member is None else member
+        self._static = member is not None
+        self._committed_only = read_committed
+        self._fenced = False
         self._max_poll_records = max_poll_records
         self._start = start
         self._session_timeout = session_timeout
@@ -77,17 +82,27 @@ class MemoryConsumer:
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Store the next offset to read of each partition."""
-        if self._group is None:
-            raise BusError(f"consumer {self._name} has no group to commit for")
         with self._bus.changed:
             self._bus.refuse_commit()
-            self._bus.evict(self._group)
-            if self._topics and not self._is_member():
-                raise BusError(
-                    f"consumer {self._name}: commit refused, the group has removed this member"
-                    " (it did not poll in time); its partitions are with others now"
-                )
-            self._group.committed.update(offsets)
+            self.require_membership().committed.update(offsets)
+
+    def require_membership(self) -> Group:
+        """The group, if this consumer may commit for it; the broker's lock is held.
+
+        Raises:
+            Fenced: another consumer of the same static member has taken over.
+            BusError: it has no group, or the group has removed it.
+        """
+        if self._group is None:
+            raise BusError(f"consumer {self._name} has no group to commit for")
+        self._bus.evict(self._group)
+        self._refuse_if_fenced()
+        if self._topics and not self._is_member():
+            raise BusError(
+                f"consumer {self._name}: commit refused, the group has removed this member"
+                " (it did not poll in time); its partitions are with others now"
+            )
+        return self._group
 
     def committed(self, partition: TopicPartition) -> int | None:
         """The group's committed offset, or None."""
@@ -131,7 +146,7 @@ class MemoryConsumer:
     def end_offsets(self, partitions: AbstractSet[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset the next record will get, per partition."""
         with self._bus.changed:
-            return {partition: self._bus.log(partition).end for partition in partitions}
+            return {partition: self._end(partition) for partition in partitions}
 
     def close(self) -> None:
         """Leave the group without committing."""
@@ -142,7 +157,11 @@ class MemoryConsumer:
             self._listener.on_revoked(set(self._positions))
         with self._bus.changed:
             if self._group is not None and self._member is not None and self._is_member():
-                self._group.leave(self._member, self._bus.partition_counts())
+                if self._static:
+                    # It may come back: from here on the group only misses its heartbeats.
+                    self._member.silent_since = self._bus.clock.monotonic()
+                else:
+                    self._group.leave(self._member, self._bus.partition_counts())
             self._drop(set(self._positions))
             self._bus.touch()
 
@@ -161,12 +180,22 @@ class MemoryConsumer:
             self._group is not None and member is not None and self._group.members.get(self._name) is member
         )
 
+    def _refuse_if_fenced(self) -> None:
+        """A static member whose name another consumer has taken is never let in again."""
+        assert self._group is not None
+        if self._static and self._member is not None:
+            holder = self._group.members.get(self._name)
+            self._fenced = self._fenced or (holder is not None and holder is not self._member)
+        if self._fenced:
+            raise Fenced.consumer(self._name)
+
     def _keep_membership(self) -> None:
         """Join or rejoin, hand over what must move, take what is free. Listeners run without the lock."""
         assert self._group is not None
         with self._bus.changed:
             now = self._bus.clock.monotonic()
             self._bus.evict(self._group)
+            self._refuse_if_fenced()
             lost = set(self._positions) if self._member is not None and not self._is_member() else set()
             self._drop(lost)
         if lost and self._listener is not None:
@@ -174,7 +203,12 @@ class MemoryConsumer:
         with self._bus.changed:
             if self._member is None or not self._is_member():
                 self._member = Member(
-                    self._name, self._topics, self._session_timeout, self._max_poll_interval, now
+                    self._name,
+                    self._topics,
+                    self._session_timeout,
+                    self._max_poll_interval,
+                    now,
+                    static=self._static,
                 )
                 self._group.join(self._member, self._bus.partition_counts())
                 self._bus.touch()
@@ -190,6 +224,9 @@ class MemoryConsumer:
                 self._bus.touch()
         with self._bus.changed:
             assigned = self._group.to_assign(self._member)
+            if self._committed_only:
+                # Where a partition begins is not known while a transaction may still move its offset.
+                assigned -= self._bus.transactions.unsettled(self._group)
             self._member.owned |= assigned
             self._positions.update({partition: self._first(partition) for partition in assigned})
         if assigned and self._listener is not None:
@@ -204,8 +241,11 @@ class MemoryConsumer:
         committed = None if self._group is None else self._group.committed.get(partition)
         if committed is not None:
             return committed
+        return self._bus.log(partition).start if self._start == "earliest" else self._end(partition)
+
+    def _end(self, partition: TopicPartition) -> int:
         log = self._bus.log(partition)
-        return log.start if self._start == "earliest" else log.end
+        return log.stable_end if self._committed_only else log.end
 
     def _take(self) -> list[Record]:
         """Records that are ready, partitions taking turns; raises the gap if there is nothing else."""
@@ -224,9 +264,7 @@ class MemoryConsumer:
                 )
                 continue
             room = self._max_poll_records - len(found)
-            first = position - log.start
-            taken = list(islice(log.records, first, first + room))
-            self._positions[partition] = position + len(taken)
+            taken, self._positions[partition] = log.read(position, room, committed=self._committed_only)
             found.extend(taken)
         if gap is not None and not found:
             raise gap
