@@ -48,7 +48,7 @@ def test_a_recovering_sensor_that_fails_again_is_down_at_once() -> None:
         see(sensors, trigger, depth=False)
     see(sensors, 4)
     assert see(sensors, 5, depth=False).reasons == ("depth:missing",)
-    assert sensors.remembered("s1")["depth"][0] is SensorState.DOWN
+    assert sensors.states()["s1", "depth"] is SensorState.DOWN
 
 
 def test_the_same_bytes_for_another_part_are_frozen_and_not_used() -> None:
@@ -68,8 +68,8 @@ def test_the_same_part_read_twice_is_a_replay_and_not_frozen() -> None:
 def test_a_sensor_frozen_under_one_worker_stays_frozen_under_the_next() -> None:
     before, after = watch(), watch()
     see(before, 1, seed=5)
-    for sensor, (state, digest, part) in before.remembered("s1").items():
-        after.restore("s1", sensor, state, digest, part)
+    for sensor, values in before.remembered("s1").items():
+        after.restore("s1", sensor, values)
     assert see(after, 2, seed=5).use_depth is False
 
 

@@ -32,6 +32,8 @@ class PendingPart:
         read_at: the same moment in nanoseconds since the epoch.
         reasons: why a sensor of this part is not used.
         use_rgb, use_depth: whether the model may see that sensor.
+        faulty: the sensors that were bad for this part before it was decoded.
+        held: the sensors that are left out though nothing is known against this image: they are to recover.
         shots: when each sensor fired, where its image came in a record.
         late: None for a part in its own right. Else its part had left before this record came and has an
             answer, or gets one first; of the sensors in it, those that a longer wait had caught.
@@ -45,6 +47,8 @@ class PendingPart:
     reasons: tuple[str, ...] = ()
     use_rgb: bool = True
     use_depth: bool = True
+    faulty: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
     shots: dict[str, Shot] = field(default_factory=dict)
     late: frozenset[str] | None = None
 

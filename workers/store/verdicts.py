@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -16,7 +17,7 @@ from schemas.wire import encode
 from workers.errors import StoreError
 from workers.store import keys
 from workers.store.connection import guarded
-from workers.store.scripts import ATTEMPT, DECIDE, HEATMAP, Script
+from workers.store.scripts import ATTEMPT, DECIDE, FORGET, HEATMAP, Script
 from workers.store.settings import StoreSettings
 
 START = "0-0"
@@ -40,6 +41,15 @@ class GateEntry:
     decision: Decision
     deadline: int
     verdict: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """The next ``parts`` parts are challenge parts, for ``ttl_s`` seconds from when the gate takes it."""
+
+    id: str
+    parts: int
+    ttl_s: int
 
 
 class VerdictStore:
@@ -180,6 +190,30 @@ class VerdictStore:
         newest = self._newest(name)
         return newest is not None and _stream_order(newest) < _stream_order(after)
 
+    # Challenges
+
+    def arm_challenge(self, station: str, *, parts: int = 1, ttl_s: int = 600) -> str:
+        """The next ``parts`` of the station are challenge parts, for ``ttl_s`` seconds; returns the set's id.
+
+        It replaces one that the gate has not taken yet.
+        """
+        name = uuid.uuid4().hex
+        self._replace(keys.challenge(station), {"id": name, "parts": parts, "ttl_s": ttl_s}, ttl_s)
+        return name
+
+    def armed_challenge(self, station: str) -> Armed | None:
+        """What an operator asked for and the gate has not taken, or None. What cannot be read is None."""
+        found = self._hash(keys.challenge(station))
+        try:
+            armed = Armed(found["id"], int(found["parts"]), int(found["ttl_s"]))
+        except (KeyError, ValueError):
+            return None
+        return armed if armed.parts > 0 and armed.ttl_s > 0 else None
+
+    def take_challenge(self, station: str, name: str) -> None:
+        """The gate has it on its own disk: delete it, unless it was replaced meanwhile."""
+        self._run(FORGET, [([keys.challenge(station)], [name])], "take a challenge")
+
     # The board
 
     def latest(self, station: str) -> bytes | None:
@@ -214,6 +248,28 @@ class VerdictStore:
     def get_sensor(self, station: str, name: str) -> dict[str, str]:
         """The state of a sensor; empty where none is known."""
         return self._hash(keys.sensor(station, name))
+
+    def set_sensors_many(self, states: Mapping[tuple[str, str], Mapping[str, str]]) -> None:
+        """Write the fields of many sensors, by (station, sensor), in one round trip; others stay."""
+        if not states:
+            return
+        with guarded(self._redis, "write sensors"):
+            # No MULTI: the stations' hash tags may lie on different nodes. One HSET is whole by itself.
+            pipe = self._redis.pipeline(transaction=False)
+            for (station, name), state in states.items():
+                key = keys.sensor(station, name)
+                pipe.hset(key, mapping=dict(state))
+                pipe.expire(key, self._settings.sensor_ttl_s)
+            pipe.execute()
+
+    def get_sensors_many(self, station: str, names: Sequence[str]) -> list[dict[str, str]]:
+        """``get_sensor`` for each, in one round trip."""
+        with guarded(self._redis, f"read the sensors of {station}"):
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(keys.sensor(station, name))
+            found = cast("list[dict[bytes, bytes]]", pipe.execute())
+        return [{k.decode(): v.decode(errors="replace") for k, v in raw.items()} for raw in found]
 
     def beat(self, worker: str, state: Mapping[str, str | int | float]) -> None:
         """Say that a worker is alive, and how it does. An empty state signs it off."""
