@@ -11,8 +11,10 @@ from hypothesis.extra import numpy as hnp
 from schemas.command import Action, Command
 from schemas.fields import INT64_MAX
 from schemas.frame import Frame
+from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap, HeatmapEncoding
 from schemas.images import encode_colour, encode_depth, encode_map
+from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding, DepthEncoding, ImagePayload
 from schemas.verdict import FOREGROUNDS, Decision, Mode, Region, SeenBy, Source, Verdict
@@ -98,6 +100,25 @@ def heatmaps(draw: Any) -> Heatmap:
         part=draw(parts), mode=draw(st.sampled_from(Mode)), image=draw(map_payloads), low=low, high=high
     )
 
+
+@st.composite
+def notices(draw: Any) -> Notice:
+    captured, deadline = sorted((draw(times), draw(times)))
+    return Notice(
+        part=draw(parts), product=draw(texts), captured_at=captured, deadline=deadline, why=draw(texts)
+    )
+
+
+heartbeats = st.builds(
+    Heartbeat,
+    station=stations,
+    agent=texts,
+    sent_at=times,
+    run=times,
+    triggers=times,
+    buffered=times,
+    dropped=times,
+)
 
 commands = st.builds(
     Command,

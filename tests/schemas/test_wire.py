@@ -14,23 +14,35 @@ from hypothesis import strategies as st
 from schemas.command import Action, Command
 from schemas.errors import InvalidField, MalformedMessage, MessageTooLarge, SchemaError, UnsupportedVersion
 from schemas.frame import Frame
+from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap
 from schemas.images import encode_colour, encode_depth, encode_map
+from schemas.notice import MAX_WHY, Notice
 from schemas.part import PartKey
 from schemas.payload import ImagePayload
 from schemas.verdict import MAX_REGIONS, MAX_SOURCES, Decision, Mode, Region, Source, Verdict
 from schemas.wire import (
+    decode_capture,
     decode_command,
     decode_frame,
+    decode_heartbeat,
     decode_heatmap,
+    decode_notice,
     decode_verdict,
     encode,
     salvage_part,
 )
-from tests.schemas.strategies import commands, frames, heatmaps, parts, verdicts
+from tests.schemas.strategies import commands, frames, heartbeats, heatmaps, notices, parts, verdicts
 
 Reader = Callable[[bytes], Any]
-READERS: list[Reader] = [decode_frame, decode_verdict, decode_heatmap, decode_command]
+READERS: list[Reader] = [
+    decode_frame,
+    decode_verdict,
+    decode_heatmap,
+    decode_command,
+    decode_notice,
+    decode_heartbeat,
+]
 PART = PartKey("north-1", 1_700_000_000_000_000_000, 41)
 
 FRAME = Frame(
@@ -60,14 +72,18 @@ VERDICT = Verdict(
 )
 HEATMAP = Heatmap(part=PART, mode=Mode.RGB, image=encode_map(np.zeros((4, 4), np.uint8)), low=0.0, high=1.0)
 COMMAND = Command(id="c1", action=Action.DRAIN, issued_at=5)
+NOTICE = Notice(part=PART, product="casting", captured_at=1, deadline=2, why="buffer full")
+HEARTBEAT = Heartbeat(station="north-1", agent="agent-1", sent_at=9, run=1, triggers=2, buffered=3, dropped=4)
 MESSAGES: list[tuple[Any, Reader]] = [
     (FRAME, decode_frame),
     (VERDICT, decode_verdict),
     (HEATMAP, decode_heatmap),
     (COMMAND, decode_command),
+    (NOTICE, decode_notice),
+    (HEARTBEAT, decode_heartbeat),
 ]
 every_message = pytest.mark.parametrize(
-    ("message", "read"), MESSAGES, ids=["frame", "verdict", "heatmap", "command"]
+    ("message", "read"), MESSAGES, ids=["frame", "verdict", "heatmap", "command", "notice", "heartbeat"]
 )
 
 
@@ -92,6 +108,23 @@ def test_heatmaps_come_back(message: Heatmap) -> None:
 @given(commands)
 def test_commands_come_back(message: Command) -> None:
     assert decode_command(encode(message)) == message
+
+
+@given(notices())
+def test_notices_come_back_from_both_readers(message: Notice) -> None:
+    assert decode_notice(encode(message)) == message
+    assert decode_capture(encode(message)) == message
+
+
+@settings(deadline=None)
+@given(frames())
+def test_the_frames_topic_gives_frames_as_frames(message: Frame) -> None:
+    assert decode_capture(encode(message)) == message
+
+
+@given(heartbeats)
+def test_heartbeats_come_back(message: Heartbeat) -> None:
+    assert decode_heartbeat(encode(message)) == message
 
 
 @given(parts)
@@ -230,7 +263,9 @@ def test_every_truncation_is_a_schema_error(message: Any, read: Reader) -> None:
             read(data[:length])
 
 
-@pytest.mark.parametrize("message", [FRAME, VERDICT, HEATMAP], ids=["frame", "verdict", "heatmap"])
+@pytest.mark.parametrize(
+    "message", [FRAME, VERDICT, HEATMAP, NOTICE], ids=["frame", "verdict", "heatmap", "notice"]
+)
 def test_salvage_gives_the_key_from_the_byte_on_that_completes_it(message: Any) -> None:
     data = encode(message)
     key = msgpack.packb([PART.station, PART.run, PART.trigger])
@@ -314,6 +349,48 @@ def test_a_frame_without_any_image_is_refused() -> None:
     raw["rgb"] = raw["depth"] = None
     with pytest.raises(InvalidField, match="neither rgb nor depth"):
         decode_frame(msgpack.packb(raw))
+
+
+@pytest.mark.parametrize("message", [VERDICT, HEATMAP, COMMAND, HEARTBEAT])
+def test_the_frames_topic_takes_nothing_but_frames_and_notices(message: Any) -> None:
+    with pytest.raises(MalformedMessage, match="expected a 'frame'"):
+        decode_capture(encode(message))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deadline": 0},
+        {"why": ""},
+        {"why": "w" * (MAX_WHY + 1)},
+        {"product": ""},
+        {"captured_at": -1},
+        {"part": None},
+    ],
+    ids=lambda change: str(change)[:20],
+)
+def test_a_notice_out_of_range_is_refused(change: dict[str, Any]) -> None:
+    raw = msgpack.unpackb(encode(NOTICE))
+    with pytest.raises(InvalidField):
+        decode_capture(msgpack.packb(raw | change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"station": "{a}"},
+        {"agent": ""},
+        {"agent": "a" * 129},
+        {"sent_at": -1},
+        {"dropped": 2**63},
+        {"run": 1.0},
+    ],
+    ids=lambda change: str(change)[:20],
+)
+def test_a_heartbeat_out_of_range_is_refused(change: dict[str, Any]) -> None:
+    raw = msgpack.unpackb(encode(HEARTBEAT))
+    with pytest.raises(InvalidField):
+        decode_heartbeat(msgpack.packb(raw | change))
 
 
 def test_the_size_limit_of_the_reader_holds() -> None:
