@@ -95,8 +95,8 @@ class Batcher:
         due_at = self.due_at()
         return due_at is not None and now >= due_at
 
-    def take(self, now: float = -inf) -> list[PendingPart]:
-        """At most ``max_batch`` parts, one a station in turn, so that a burst starves nobody.
+    def take(self, now: float = -inf, most: int | None = None) -> list[PendingPart]:
+        """At most ``max_batch`` parts (or ``most``), one a station in turn, so that a burst starves nobody.
 
         Stations with a deadline that is near at ``now`` (monotonic seconds) come first, the nearest before
         the others, wherever in its station's queue it waits: the way to a part leads through those before
@@ -106,7 +106,8 @@ class Batcher:
         patience = 2 * -(-waiting // self._max_batch)
         turn = deque(self._order(now, patience))
         batch: list[PendingPart] = []
-        while turn and len(batch) < self._max_batch:
+        room = self._max_batch if most is None else most
+        while turn and len(batch) < room:
             station = turn.popleft()
             queue = self._queues[station]
             batch.append(self._pop(station, queue))
