@@ -15,7 +15,7 @@ import typer
 
 from compose.process import LocalServicesError
 from schemas.errors import CrosscheckError
-from workers import cli_models
+from workers import cli_gate, cli_models
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
 from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
@@ -185,42 +185,7 @@ def worker(
     run_worker(settings, stages=stages)
 
 
-@app.command()
-def gate(
-    parts: Annotated[
-        Path, typer.Option(metavar="FILE", help="The agent's trigger log: the simulated photo-eye.")
-    ],
-    station: Annotated[str, typer.Option(help="Whose gate this is.")] = "s1",
-    product: Annotated[str, typer.Option(help="Named in the MISSING verdicts it writes.")] = "demo-part",
-    travel: Annotated[float, typer.Option(min=0.01, help="Seconds from trigger to gate.")] = 2.0,
-    journal: Annotated[Path, typer.Option(metavar="FILE", help="The record of every decision.")] = Path(
-        "gate.jsonl"
-    ),
-    early: Annotated[
-        bool, typer.Option("--early", help="Decide when the verdict is there, not when the part is.")
-    ] = False,
-    until: Annotated[int | None, typer.Option(min=1, help="Stop after so many decisions.")] = None,
-    redis: Redis = None,
-    config: Config = None,
-    log: Log = None,
-    json_file: Json = None,
-) -> None:
-    """Open for a PASS of the very part in front of it, and for nothing else."""
-    from workers.commands.gate import run_gate
-    from workers.commands.local import settings_here
-
-    code = run_gate(
-        settings_here(config, redis=redis, log=log),
-        station=station,
-        product=product,
-        parts=parts,
-        travel_s=travel,
-        journal_file=journal,
-        early=early,
-        until=until,
-        json_file=json_file,
-    )
-    raise typer.Exit(code)
+cli_gate.register(app)
 
 
 @app.command()

@@ -3,50 +3,78 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
 from workers.commands import console
 from workers.commands.local import open_store
-from workers.gate import Gate, GateReport, Journal, LogPartSource, RecordingActuator, audit
+from workers.gate import Audit, ChallengeSettings, Gate, GateReport, Journal, LogPartSource, audit
+from workers.gate.address import open_actuator
 from workers.logs import configure_logs
 from workers.settings import Settings
 
 
-def run_gate(
-    settings: Settings,
-    *,
-    station: str,
-    product: str,
-    parts: Path,
-    travel_s: float,
-    journal_file: Path,
-    early: bool,
-    until: int | None,
-    json_file: Path | None,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """What the command line says about one gate.
+
+    Attributes:
+        station, product, early: see ``Gate``.
+        parts: the agent's trigger log.
+        travel_s, hold_s: seconds from trigger to gate, and that a part stays in front of it.
+        journal: the record of every decision.
+        actuator: see ``workers.gate.address``.
+        challenge: what the station owes of challenge parts.
+        until: stop after so many decisions; None: on a signal.
+        json_file: where the report goes too.
+    """
+
+    station: str
+    product: str
+    parts: Path
+    travel_s: float
+    hold_s: float
+    journal: Path
+    actuator: str
+    early: bool
+    challenge: ChallengeSettings
+    until: int | None
+    json_file: Path | None
+
+
+def run_gate(settings: Settings, options: GateOptions) -> int:
     """Decide about parts until a signal, or until so many are decided; then check the journal."""
     configure_logs(settings.log)
-    store = open_store(settings)
-    with Journal(journal_file) as journal, console.stop_on_signal() as stop:
+    with ExitStack() as stack:
+        output = open_actuator(options.actuator)
+        stack.callback(output.close)
+        store = open_store(settings)
+        journal = stack.enter_context(Journal(options.journal))
+        stop = stack.enter_context(console.stop_on_signal())
         gate = Gate(
             store,
-            LogPartSource(parts, station=station, travel_s=travel_s),
-            RecordingActuator(),
+            LogPartSource(options.parts, station=options.station, travel_s=options.travel_s),
+            output.actuator,
             journal,
-            station=station,
-            product=product,
-            early=early,
+            station=options.station,
+            product=options.product,
+            hold_s=options.hold_s,
+            early=options.early,
+            challenge=options.challenge,
+            challenge_store=store,
+            counted=output.counted,
         )
-        if until is not None:
-            threading.Thread(target=_stop_after, args=(gate, until, stop), daemon=True).start()
+        if options.until is not None:
+            threading.Thread(target=_stop_after, args=(gate, options.until, stop), daemon=True).start()
         gate.run(stop)
         report = gate.report()
-    checked = audit(parts, journal_file, station=station)
-    _show(report, len(checked.lost), len(checked.duplicates))
+    checked = audit(options.parts, options.journal, station=options.station)
+    _show(report, checked, moves=output.moves, early=options.early)
     value = report.to_json() | {"lost": len(checked.lost), "duplicates": len(checked.duplicates)}
-    console.write_json(json_file, value)
+    console.write_json(options.json_file, value)
     return console.OK if not (checked.lost or checked.duplicates) else console.BROKEN_PROMISE
 
 
@@ -56,16 +84,31 @@ def _stop_after(gate: Gate, until: int, stop: threading.Event) -> None:
             stop.set()
 
 
-def _show(report: GateReport, lost: int, duplicates: int) -> None:
+def _show(report: GateReport, checked: Audit, *, moves: bool, early: bool) -> None:
+    say = console.out.print
     table = Table(title=f"gate of {report.station}")
     table.add_column("decision")
     table.add_column("parts", justify="right")
     for decision, count in sorted(report.by_decision.items()):
         table.add_row(decision, str(count))
-    console.out.print(table)
-    latency = report.latency_ms
-    p50, p99 = (console.number(latency[name], 0) for name in ("p50", "p99"))
-    console.out.print(
-        f"{report.decisions} decisions, {report.opened} opened, lost {lost}, duplicates {duplicates}"
+    say(table)
+    say(
+        f"{report.decisions} decisions, {report.opened} opened, lost {len(checked.lost)},"
+        f" duplicates {len(checked.duplicates)}"
     )
-    console.out.print(f"trigger to verdict: p50 {p50} ms, p99 {p99} ms")
+    say(f"trigger to verdict: {_times(report.latency_ms, 0)}")
+    if report.opened:
+        moment = "verdict" if early else "part due"
+        say(f"{moment} to actuator: {_times(report.actuator_ms, 1)}", end="")
+        say(f"; its own round trip: {_times(report.round_trip_ms, 1)}" if moves else " (recorded only)")
+    if report.challenges_passed or report.challenges_failed:
+        say(f"challenge parts: {report.challenges_passed} rejected, {report.challenges_failed} not")
+    if report.unseen:
+        say(f"[red]{report.unseen} parts were counted by the PLC and not seen here[/red]")
+    if report.locked is not None:
+        say(f"[red]locked ({report.locked}): nothing passes until a challenge part is rejected[/red]")
+
+
+def _times(values: dict[str, float | None], digits: int) -> str:
+    p50, p99 = (console.number(values[name], digits) for name in ("p50", "p99"))
+    return f"p50 {p50} ms, p99 {p99} ms"

@@ -24,6 +24,14 @@ class Actuator(Protocol):
         ...
 
 
+class RemoteActuator(Actuator, Protocol):
+    """An actuator with a connection."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
 def _nothing() -> None:
     return
 

@@ -35,6 +35,10 @@ class Reason(StrEnum):
     """It was to pass, but the actuator did not open."""
     RESTART = "restart"
     """It was to pass, but the gate ended before the actuator had confirmed."""
+    CHALLENGE_PART = "challenge_part"
+    """A part known to be bad: never let through. Its decision is REJECT when that came in time, else not."""
+    CHALLENGE = "challenge"
+    """The gate is locked: a challenge part was not rejected, or none was shown for a shift."""
 
 
 _CLOSED = {

@@ -82,6 +82,7 @@ class VerdictFeed:
         check_before_s: a part without a verdict is looked up by its key this long before it is due, in case
             the stream was trimmed or lost.
         retry_s: after a failure Redis is left alone for this long.
+        ask: called in each step, for others who speak with the store; it may raise StoreError.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class VerdictFeed:
         capacity: int = 4096,
         check_before_s: float = 0.1,
         retry_s: float = 0.5,
+        ask: Callable[[], None] | None = None,
     ) -> None:
         self._store = store
         self._station = station
@@ -104,6 +106,7 @@ class VerdictFeed:
         self._capacity = capacity
         self._check_before = round(check_before_s * 1e9)
         self._retry = retry_s
+        self._ask = ask
         self._lock = threading.Lock()
         self._held: dict[PartKey, Held] = {}
         self._unclaimed: OrderedDict[PartKey, Held] = OrderedDict()
@@ -179,6 +182,8 @@ class VerdictFeed:
             self._read(block_ms)
             self._look_up()
             self._write()
+            if self._ask is not None:
+                self._ask()
         except StoreError as error:
             self._went_down(error)
             return

@@ -7,13 +7,14 @@ Every turn:
 3. decide about each part that is due, oldest first (``decide``);
 4. write the decisions to the journal and wait for the disk;
 5. move the actuator, and note its outcome;
-6. send the heartbeat.
+6. send the heartbeat, and when no part is near, begin a new segment of the journal where it is time.
 
 A part is decided once, when it is due: the moment it is in front of the gate. With ``early`` the decision
 falls as soon as its verdict is there and the parts before it are decided; that is for actuators which track
 parts to the gate themselves (a PLC's shift register). A part without a verdict at its due moment is MISSING:
 the gate stays closed, and a MISSING verdict is written to the store unless one stands there by then. Whatever
-stands, a verdict seen after the due moment never opens.
+stands, a verdict seen after the due moment never opens. Parts known to be bad, and what locks the gate, are
+the business of ``Challenges``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -30,11 +32,14 @@ from workers.clock import Clock, SystemClock
 from workers.errors import SourceError
 from workers.gate import events
 from workers.gate.actuators import Actuator
+from workers.gate.challenge import Challenges, ChallengeSettings, ChallengeStore
+from workers.gate.counter import CounterWatch
 from workers.gate.decision import GateDecision, Reason, closed, decide
 from workers.gate.feed import GateStore, VerdictFeed
 from workers.gate.journal import ACTUATED, RECORDED, Entry, Journal, JournalError
+from workers.gate.output import Output
 from workers.gate.parts import Arrival, PartSource
-from workers.gate.report import GateCounts, GateReport
+from workers.gate.report import GateCounts, GateReport, percentiles
 from workers.gate.wall import WallWatch
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +54,7 @@ _ALARMING = {
 _FEED_BLOCK_MS = 20
 _FEED_RETRY_S = 0.2
 _FIRST_HEARING_S = 0.25
+_QUIET_NS = 200_000_000
 
 
 class Gate:
@@ -67,6 +73,9 @@ class Gate:
         on_decision: called after each decision with its final outcome. It must not raise.
         capacity: verdicts held at most for parts not seen yet, and MISSING verdicts waiting for the store.
         check_before_s, retry_s: see ``VerdictFeed``.
+        challenge: what the station owes of challenge parts.
+        challenge_store: where an operator's word comes from; None where nobody arms this gate.
+        counted: the PLC's own count of parts, which is compared with the parts seen (``CounterWatch``).
     """
 
     def __init__(
@@ -86,11 +95,13 @@ class Gate:
         capacity: int = 4096,
         check_before_s: float = 0.1,
         retry_s: float = 0.5,
+        challenge: ChallengeSettings | None = None,
+        challenge_store: ChallengeStore | None = None,
+        counted: Callable[[], int | None] | None = None,
     ) -> None:
         if hold_s < 0:
             raise ValueError(f"hold_s {hold_s}: expected seconds, at least 0")
         self._source = part_source
-        self._actuator = actuator
         self._journal = journal
         self._station = station
         self._clock: Clock = clock or SystemClock()
@@ -99,6 +110,16 @@ class Gate:
         self._early = early
         self._alarm_hook = alarm
         self._on_decision = on_decision
+        self._counts = GateCounts()
+        self._output = Output(actuator, self._clock, self._alarm)
+        self._challenges = Challenges(
+            journal,
+            challenge or ChallengeSettings(),
+            station=station,
+            clock=self._clock,
+            alarm=self._alarm,
+        )
+        self._counter = None if counted is None else CounterWatch(counted, self._clock, self._alarm)
         self._feed = VerdictFeed(
             store,
             station=station,
@@ -108,14 +129,12 @@ class Gate:
             capacity=capacity,
             check_before_s=check_before_s,
             retry_s=retry_s,
+            ask=None if challenge_store is None else partial(self._challenges.ask, challenge_store),
         )
-        self._counts = GateCounts()
         self._queue: list[tuple[int, tuple[int, int], Arrival]] = []
         self._known: set[PartKey] = set()
-        self._open_until: int | None = None
         self._wall = WallWatch(self._clock)
         self._unsure: set[PartKey] = set()
-        self._stuck = False
         self._journal_down = False
         self._source_down = False
         self._started = False
@@ -127,7 +146,7 @@ class Gate:
         if self._started:
             return
         self._started = True
-        self._release()
+        self._output.release()
         recovery = self._journal.recovery
         if recovery.damaged_lines:
             self._alarm(events.ALARM_JOURNAL_DAMAGED, {"lines": recovery.damaged_lines})
@@ -136,6 +155,7 @@ class Gate:
             self._note(entry.part, ACTUATED, Reason.RESTART.value)
         for entry in recovery.unrecorded:
             self._feed.settled(entry.part, missing=self._missing(entry))
+        self._challenges.start()
         self._source.rewind()
         _log.info(
             events.GATE_STARTED,
@@ -152,13 +172,17 @@ class Gate:
         if feed:
             self._feed.step()
         self._watch_clock()
+        self._challenges.watch()
         self._see()
         made = self._decide_due()
         for done in self._feed.recorded():
             self._note(done.part, RECORDED, done.standing)
-        if self._open_until is not None and self._clock.now() >= self._open_until:
-            self._release()
-        self._beat()
+        self._output.close_when_due()
+        self._output.beat()
+        if self._counter is not None:
+            self._counter.look(self._counts.triggers)
+        if not self._queue or self._queue[0][0] - self._clock.now() > _QUIET_NS:
+            self._journal.tidy()
         return made
 
     def run(self, stop: threading.Event, *, tick_s: float = 0.002) -> None:
@@ -197,7 +221,7 @@ class Gate:
 
     def close(self) -> None:
         """Shut the gate. Parts still on their way are decided by the next process."""
-        self._release()
+        self._output.release()
         _log.info(events.GATE_STOPPED, **self.report().to_json())
 
     @property
@@ -225,7 +249,13 @@ class Gate:
             late_verdicts=self._feed.late_verdicts,
             unwritten=self._feed.unwritten,
             alarms=dict(counts.alarms),
-            latency_ms=counts.latency_ms(),
+            latency_ms=percentiles(counts.latencies),
+            actuator_ms=percentiles(counts.actuator),
+            round_trip_ms=percentiles(counts.round_trip),
+            challenges_passed=counts.challenges_passed,
+            challenges_failed=counts.challenges_failed,
+            locked=self._challenges.locked,
+            unseen=0 if self._counter is None else self._counter.unseen,
         )
 
     # The steps
@@ -235,7 +265,7 @@ class Gate:
         step = self._wall.stepped()
         if step is None:
             return
-        self._release()
+        self._output.release()
         self._unsure = set(self._known)
         self._alarm(events.ALARM_CLOCK, {"by_s": step, "parts": len(self._unsure)})
 
@@ -260,11 +290,13 @@ class Gate:
             else:
                 self._known.add(part)
                 self._counts.triggers += 1
+                self._challenges.see(arrival)
                 heapq.heappush(self._queue, (arrival.due, part.order, arrival))
                 self._feed.expect(arrival)
 
     def _decide_due(self) -> list[GateDecision]:
         batch: list[tuple[Arrival, Entry]] = []
+        locked = self._challenges.locked
         while self._queue:
             arrival = self._queue[0][2]
             held = self._feed.held(arrival.part)
@@ -286,14 +318,18 @@ class Gate:
             )
             heapq.heappop(self._queue)
             seen_at = None if held is None else held.seen_at
+            late = seen_at is None or seen_at > arrival.due
+            decision = self._challenges.judge(decision, late=late)
             batch.append((arrival, Entry(decision, arrival.triggered_at, arrival.due, now, seen_at)))
+            if self._challenges.is_one(arrival.part):
+                break  # whether the parts behind it may pass follows from its decision
         if not batch:
             return []
         try:
             self._journal.append([entry for _, entry in batch])
         except JournalError as error:
             # Not on disk means not decided: the parts go back. One that leaves meanwhile met a shut gate.
-            self._release()
+            self._output.release()
             for arrival, _ in batch:
                 heapq.heappush(self._queue, (arrival.due, arrival.part.order, arrival))
             if not self._journal_down:
@@ -301,9 +337,9 @@ class Gate:
             self._journal_down = True
             return []
         self._journal_down = False
-        return [self._carry_out(entry) for _, entry in batch]
+        return [self._carry_out(entry, locked) for _, entry in batch]
 
-    def _carry_out(self, entry: Entry) -> GateDecision:
+    def _carry_out(self, entry: Entry, locked_before: str | None) -> GateDecision:
         part = entry.part
         self._known.discard(part)
         self._unsure.discard(part)
@@ -314,8 +350,9 @@ class Gate:
         if final.opened:
             final = self._open(entry)
         else:
-            self._release()
+            self._output.release()
         self._counts.decided(final, entry)
+        self._challenges.decided(entry, locked_before=locked_before)
         facts = {
             "part": str(part),
             "opened": final.opened,
@@ -329,52 +366,27 @@ class Gate:
             self._on_decision(final, entry)
         return final
 
-    # The actuator
-
     def _open(self, entry: Entry) -> GateDecision:
-        part = entry.part
-        if self._stuck:
-            self._release()
-        if self._stuck:
-            self._note(part, ACTUATED, Reason.ACTUATOR.value)
-            return closed(part, Decision.ERROR, Reason.ACTUATOR)
-        if self._clock.now() > entry.due + self._hold:
-            # The disk took so long that the part has left: opening now would let the next one through.
-            self._release()
-            self._note(part, ACTUATED, Reason.BEHIND.value)
-            return closed(part, Decision.STALE, Reason.BEHIND)
-        try:
-            self._actuator.energise(part)
-        except Exception as error:  # whatever a driver raises means that the gate is not known to be open
-            self._release()
-            self._note(part, ACTUATED, Reason.ACTUATOR.value)
-            self._alarm(events.ALARM_ACTUATOR, {"part": str(part), "error": repr(error)})
-            return closed(part, Decision.ERROR, Reason.ACTUATOR)
-        self._open_until = entry.due + self._hold
+        part, until = entry.part, entry.due + self._hold
+        # The disk, or the actuator, may take so long that the part has left: to be open then would let the
+        # next one through.
+        if self._clock.now() > until:
+            return self._not_opened(part, Decision.STALE, Reason.BEHIND)
+        if not self._output.energise(part, until):
+            return self._not_opened(part, Decision.ERROR, Reason.ACTUATOR)
+        confirmed = self._clock.now()
+        if confirmed > until:
+            return self._not_opened(part, Decision.STALE, Reason.BEHIND)
+        seen = entry.due if entry.seen_at is None else max(entry.seen_at, entry.triggered_at)
+        since = seen if self._early else entry.due
+        self._counts.confirmed((confirmed - since) / 1e6, self._output.round_trip_ms)
         self._note(part, ACTUATED, "opened")
         return entry.decision
 
-    def _release(self) -> None:
-        try:
-            self._actuator.release()
-        except Exception as error:  # see _open; until it closes, no heartbeat, and the PLC closes it
-            if not self._stuck:
-                self._alarm(events.ALARM_RELEASE, {"error": repr(error)})
-            self._stuck = True
-            return
-        self._stuck = False
-        self._open_until = None
-
-    def _beat(self) -> None:
-        if self._stuck:
-            self._release()
-        if self._stuck:
-            return
-        try:
-            self._actuator.heartbeat()
-        except Exception as error:  # see _open
-            self._alarm(events.ALARM_ACTUATOR, {"error": repr(error)})
-            self._release()
+    def _not_opened(self, part: PartKey, decision: Decision, reason: Reason) -> GateDecision:
+        self._output.release()
+        self._note(part, ACTUATED, reason.value)
+        return closed(part, decision, reason)
 
     # Records
 

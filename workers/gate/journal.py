@@ -1,25 +1,68 @@
-"""The gate's own record: every decision on disk before the actuator moves, so that none is made twice."""
+"""The gate's own record: every decision on disk before the actuator moves, so that none is made twice.
+
+The journal is a file of lines (``workers.gate.lines``) and, once it has grown over its limit, of segments:
+``JOURNAL.1`` is the oldest, ``JOURNAL`` the one that is written. A segment begins with a checkpoint of all
+that came before it, so that a start reads the current one alone. A rotation is: write the new segment's
+checkpoint beside it, rename ``JOURNAL`` to its number, rename the new one into its place. A start that finds
+no ``JOURNAL`` takes the second step back.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import json
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import crc32c
+import structlog
 
 from schemas.errors import SchemaError
 from schemas.part import PartKey
 from schemas.verdict import Decision
 from workers.errors import WorkerError
-from workers.gate.decision import GateDecision, Reason
+from workers.gate.challenge_state import ChallengeState
+from workers.gate.decided import DecidedParts
+from workers.gate.lines import (
+    ACTUATED,
+    CHALLENGE,
+    RECORDED,
+    Carried,
+    Entry,
+    Head,
+    Item,
+    Mark,
+    Note,
+    Span,
+    encode,
+    read_lines,
+)
+from workers.gate.segments import numbered
 
-_TAG = b" #"
+__all__ = [
+    "ACTUATED",
+    "CHALLENGE",
+    "RECORDED",
+    "DecidedParts",
+    "Entry",
+    "Journal",
+    "JournalError",
+    "Mark",
+    "Note",
+    "Recovery",
+    "read_lines",
+]
+
+_log = structlog.get_logger(__name__)
+
+MAX_BYTES = 32 << 20
+_MOST_OPEN = 65_536
+_ROTATION_FAILED = "gate_journal_not_rotated"
 
 
 class JournalError(WorkerError):
@@ -27,54 +70,6 @@ class JournalError(WorkerError):
 
     reason = "journal"
     retriable = True
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One decision as it stands in the journal.
-
-    Attributes:
-        decision: what was decided.
-        triggered_at, due, decided_at: integer nanoseconds since the epoch.
-        seen_at: when the verdict was first held, or None.
-    """
-
-    decision: GateDecision
-    triggered_at: int
-    due: int
-    decided_at: int
-    seen_at: int | None = None
-
-    @property
-    def part(self) -> PartKey:
-        """Whose decision it is."""
-        return self.decision.part
-
-
-class DecidedParts:
-    """Which parts are decided, in memory that does not grow while triggers count up without gaps."""
-
-    def __init__(self) -> None:
-        self._upto: dict[tuple[str, int], int] = {}
-        self._beyond: dict[tuple[str, int], set[int]] = {}
-
-    def add(self, part: PartKey) -> bool:
-        """Note a decision; False where the part had one already."""
-        if part in self:
-            return False
-        run = (part.station, part.run)
-        beyond = self._beyond.setdefault(run, set())
-        beyond.add(part.trigger)
-        upto = self._upto.get(run, -1)
-        while upto + 1 in beyond:
-            upto += 1
-            beyond.remove(upto)
-        self._upto[run] = upto
-        return True
-
-    def __contains__(self, part: PartKey) -> bool:
-        run = (part.station, part.run)
-        return part.trigger <= self._upto.get(run, -1) or part.trigger in self._beyond.get(run, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +82,7 @@ class Recovery:
         damaged_lines: complete lines whose checksum does not hold; they are left in place and not believed.
         unconfirmed: decided to pass, but the actuator's outcome is not known: the process ended in between.
         unrecorded: decided MISSING, but not known to be in the store.
+        read_bytes: how much of it was read.
     """
 
     decided: int
@@ -94,128 +90,130 @@ class Recovery:
     damaged_lines: int
     unconfirmed: tuple[Entry, ...]
     unrecorded: tuple[Entry, ...]
-
-
-def _line(body: dict[str, object]) -> bytes:
-    text = json.dumps(body, separators=(",", ":")).encode("ascii")
-    return text + _TAG + b"%08x\n" % crc32c.crc32c(text)
-
-
-def _body(line: bytes) -> dict[str, object] | None:
-    text, tag, check = line.rpartition(_TAG)
-    if not tag or check != b"%08x" % crc32c.crc32c(text):
-        return None
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _entry(body: dict[str, object]) -> Entry | None:
-    try:
-        times = [body["triggered_at"], body["due"], body["at"]]
-        seen = body.get("seen_at")
-        if any(type(t) is not int for t in times) or not (seen is None or type(seen) is int):
-            return None
-        triggered_at, due, decided_at = (int(str(t)) for t in times)
-        decision = GateDecision(
-            PartKey.parse(str(body["part"])),
-            body["opened"] is True,
-            Decision(str(body["decision"])),
-            Reason(str(body["reason"])),
-        )
-        return Entry(decision, triggered_at, due, decided_at, None if seen is None else int(str(seen)))
-    except (KeyError, ValueError, SchemaError):
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A line that follows a decision: ``actuated``, ``recorded`` (in the store), with its value."""
-
-    part: PartKey
-    kind: str
-    value: str
-
-
-ACTUATED = "actuated"
-RECORDED = "recorded"
-
-
-def read_lines(data: bytes) -> Iterator[Entry | Note | None]:
-    """Every complete line of a journal; None for a damaged one. A last line without newline is not given."""
-    for line in data.split(b"\n")[:-1]:
-        body = _body(line)
-        if body is None:
-            yield None
-        elif body.get("line") == "decision":
-            yield _entry(body)
-        else:
-            try:
-                yield Note(PartKey.parse(str(body["part"])), str(body["line"]), str(body["value"]))
-            except (KeyError, SchemaError):
-                yield None
+    read_bytes: int = 0
 
 
 class Journal:
-    """Append-only lines of JSON, each with the CRC-32C of its text: ``{...} #1a2b3c4d``.
-
-    ``append`` returns when the decisions are on disk. One process at a time may hold a journal.
+    """Append-only decisions. ``append`` returns when they are on disk. One process at a time may hold one.
 
     Args:
-        path: the file; it and its folder are made where they do not exist.
+        path: the file; it and its folder are made where they do not exist. ``PATH.lock`` stays beside it.
         sync: False leaves out fsync, for runs whose journal need not outlive the machine (the demo).
+        max_bytes: a segment over this size is followed by a new one.
 
     Raises:
         JournalError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, *, sync: bool = True) -> None:
+    def __init__(self, path: Path, *, sync: bool = True, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
         self._sync = sync
+        self._max = max_bytes
+        self._rotate_at = max_bytes
+        self._new = path.with_name(path.name + ".new")
         self.decided = DecidedParts()
+        self.challenges = ChallengeState()
+        self._unconfirmed: OrderedDict[PartKey, Entry] = OrderedDict()
+        self._unrecorded: OrderedDict[PartKey, Entry] = OrderedDict()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Two gates on one journal would each decide every part. The lock outlives every rename.
+            self._lock = path.with_name(path.name + ".lock").open("ab")
+        except OSError as error:
+            raise JournalError(f"gate journal {path}: {error.strerror}; name a writable file") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._undo_rotation()
             self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-            # Two gates on one journal would each decide every part.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            data = self._file.read()
+            data = self._file.readall()
+            self._end = data.rfind(b"\n") + 1
+            self._dirty = self._end < len(data)
+            self.recovery = self._recover(data)
         except BlockingIOError:
-            self._file.close()
+            self._lock.close()
             raise JournalError(
                 f"gate journal {path}: another gate holds it; stop that one or name another file"
             ) from None
         except OSError as error:
+            self._lock.close()
             raise JournalError(f"gate journal {path}: {error.strerror}; name a writable file") from None
-        self._end = data.rfind(b"\n") + 1
-        self._dirty = self._end < len(data)
-        self.recovery = self._recover(data)
+
+    # Opening
+
+    def _undo_rotation(self) -> None:
+        older = numbered(self._path)
+        if not self._path.exists() and older:
+            older[-1][1].rename(self._path)
+        self._new.unlink(missing_ok=True)
 
     def _recover(self, data: bytes) -> Recovery:
-        unconfirmed: dict[PartKey, Entry] = {}
-        unrecorded: dict[PartKey, Entry] = {}
-        damaged = decided = 0
-        for item in read_lines(data):
-            if item is None:
-                damaged += 1
-            elif isinstance(item, Entry):
-                decided += self.decided.add(item.part)
-                if item.decision.opened:
-                    unconfirmed[item.part] = item
-                if item.decision.decision is Decision.MISSING:
-                    unrecorded[item.part] = item
-            elif item.kind == ACTUATED:
-                unconfirmed.pop(item.part, None)
-            elif item.kind == RECORDED:
-                unrecorded.pop(item.part, None)
+        items = list(read_lines(data))
+        older = numbered(self._path)
+        head = items[0] if items else None
+        whole = isinstance(head, Head) and None not in items[1 : 1 + head.lines] and len(items) > head.lines
+        read, damaged = len(data), items.count(None)
+        if older and not whole:
+            # The checkpoint cannot be trusted: what it said is in the segments before it.
+            for _, path in older:
+                before = path.read_bytes()
+                read += len(before)
+                for item in read_lines(before):
+                    damaged += not self._fold(item)
+        for item in items:
+            # A line that is whole and says nothing that can be understood is damaged too.
+            damaged += not self._fold(item) and item is not None
         return Recovery(
-            decided,
+            len(self.decided),
             len(data) - self._end,
             damaged,
-            tuple(unconfirmed.values()),
-            tuple(unrecorded.values()),
+            tuple(self._unconfirmed.values()),
+            tuple(self._unrecorded.values()),
+            read,
         )
+
+    def _fold(self, item: Item | None) -> bool:
+        """Take in one line; False where it is damaged."""
+        try:
+            match item:
+                case Entry():
+                    self.decided.add(item.part)
+                    self.challenges.decided(item)
+                    if item.decision.opened:
+                        self._await(item, ACTUATED)
+                    if item.decision.decision is Decision.MISSING:
+                        self._await(item, RECORDED)
+                case Carried():
+                    self.decided.add(item.entry.part)
+                    self._await(item.entry, item.awaits)
+                case Span():
+                    for first, last in item.ranges:
+                        self.decided.fill(item.station, item.run, first, last)
+                case Note(part, kind, value):
+                    if kind == CHALLENGE:
+                        self.challenges.designated(part, value)
+                    else:
+                        self._awaiting(kind).pop(part, None)
+                case Mark():
+                    self.challenges.mark(item)
+                case Head():
+                    self.challenges.restore(item.challenges)
+                case None:
+                    return False
+        except (KeyError, TypeError, ValueError, AttributeError, SchemaError):
+            return False
+        return True
+
+    def _awaiting(self, kind: str) -> OrderedDict[PartKey, Entry]:
+        return {ACTUATED: self._unconfirmed, RECORDED: self._unrecorded}.get(kind, OrderedDict())
+
+    def _await(self, entry: Entry, kind: str) -> None:
+        entries = self._awaiting(kind)
+        entries[entry.part] = entry
+        if len(entries) > _MOST_OPEN:
+            # Days without the store: that these are missing in it is told by this journal alone.
+            entries.popitem(last=False)
+
+    # Writing
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write decisions and wait until they are on disk.
@@ -227,35 +225,30 @@ class Journal:
         for entry in entries:
             if entry.part in self.decided:
                 raise ValueError(f"part {entry.part} has a decision in {self._path} already")
-        lines = [
-            _line(
-                {
-                    "line": "decision",
-                    "part": str(entry.part),
-                    "opened": entry.decision.opened,
-                    "decision": entry.decision.decision.value,
-                    "reason": entry.decision.reason.value,
-                    "triggered_at": entry.triggered_at,
-                    "due": entry.due,
-                    "at": entry.decided_at,
-                    "seen_at": entry.seen_at,
-                }
-            )
-            for entry in entries
-        ]
-        self._write(b"".join(lines), sync=True)
-        for entry in entries:
-            self.decided.add(entry.part)
+        if self._end > 2 * self._rotate_at:
+            self._rotate()  # a belt that never rests
+        self._write(entries, sync=True)
 
-    def note(self, part: PartKey, kind: str, value: str) -> None:
-        """Add what followed a decision (``ACTUATED``, ``RECORDED``). On disk with the next decision.
+    def note(self, part: PartKey, kind: str, value: str, *, sync: bool = False) -> None:
+        """Add what belongs to a part (``ACTUATED``, ``RECORDED``, ``CHALLENGE``).
+
+        On disk with the next decision, or at once with ``sync``.
 
         Raises:
             JournalError: it could not be written.
         """
-        self._write(_line({"line": kind, "part": str(part), "value": value}), sync=False)
+        self._write([Note(part, kind, value)], sync=sync)
 
-    def _write(self, data: bytes, *, sync: bool) -> None:
+    def mark(self, mark: Mark) -> None:
+        """Add what belongs to the station, and wait until it is on disk.
+
+        Raises:
+            JournalError: it could not be written.
+        """
+        self._write([mark], sync=True)
+
+    def _write(self, items: Sequence[Item], *, sync: bool) -> None:
+        data = encode(items)
         try:
             if self._dirty:
                 # What an earlier failure or a crash left behind the last good line would spoil the next one.
@@ -263,9 +256,7 @@ class Journal:
                 self._dirty = False
             self._dirty = True
             self._file.seek(self._end)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
+            _write_all(self._file, data)
             if sync and self._sync:
                 os.fsync(self._file.fileno())
             self._end += len(data)
@@ -274,13 +265,76 @@ class Journal:
             raise JournalError(
                 f"gate journal {self._path}: {error.strerror}; the gate stays closed until it can be written"
             ) from None
+        for item in items:
+            self._fold(item)
+
+    # Rotation
+
+    def tidy(self) -> bool:
+        """Begin a new segment where the current one is over its size. For moments without haste.
+
+        True where it did. A rotation that fails is logged and tried again later: the current segment can be
+        written on.
+        """
+        return self._end > self._rotate_at and not self._dirty and self._rotate()
+
+    def _rotate(self) -> bool:
+        number = 1 + max((number for number, _ in numbered(self._path)), default=0)
+        old = self._path.with_name(f"{self._path.name}.{number}")
+        new: io.FileIO | None = None
+        try:
+            new = self._new.open("w+b", buffering=0)
+            head = self._checkpoint(number)
+            _write_all(new, head)
+            for file in (new, self._file):
+                self._to_disk(file.fileno())
+            self._path.rename(old)
+            self._folder_to_disk()
+            self._new.rename(self._path)
+        except OSError as error:
+            if new is not None:
+                new.close()
+            self._rotate_at = self._end + self._max // 8
+            if not self._path.exists() and old.exists():
+                with suppress(OSError):  # where this fails too, the next start does it
+                    old.rename(self._path)
+            _log.error(_ROTATION_FAILED, path=str(self._path), error=str(error))
+            return False
+        # From here on the new file is the journal, whatever else fails.
+        with suppress(OSError):
+            self._folder_to_disk()
+        self._file.close()
+        self._file, self._end = new, len(head)
+        # A checkpoint that is itself long must not make every turn a rotation.
+        self._rotate_at = max(self._max, 2 * self._end)
+        return True
+
+    def _checkpoint(self, number: int) -> bytes:
+        items: list[Item] = [
+            *(Span(station, run, tuple(ranges)) for station, run, ranges in self.decided.runs()),
+            *(Carried(entry, ACTUATED) for entry in self._unconfirmed.values()),
+            *(Carried(entry, RECORDED) for entry in self._unrecorded.values()),
+        ]
+        return encode([Head(number, len(items), self.challenges.to_json()), *items])
+
+    def _to_disk(self, descriptor: int) -> None:
+        if self._sync:
+            os.fsync(descriptor)
+
+    def _folder_to_disk(self) -> None:
+        if self._sync:
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def close(self) -> None:
         """Flush and let go of the file."""
         if not self._file.closed:
-            if self._sync:
-                os.fsync(self._file.fileno())
+            self._to_disk(self._file.fileno())
             self._file.close()
+            self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -289,3 +343,9 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]

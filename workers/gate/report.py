@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import SchemaError
 from schemas.part import PartKey
+from schemas.verdict import Decision
 from workers.errors import SourceError
-from workers.gate.decision import GateDecision
-from workers.gate.journal import ACTUATED, Entry, Note, read_lines
+from workers.gate.decision import GateDecision, Reason
+from workers.gate.journal import ACTUATED, Entry, Mark, Note, read_lines
+from workers.gate.segments import journal_segments, log_segments
 
 _LATENCIES = 100_000
 
@@ -41,6 +43,12 @@ class GateReport:
         unwritten: MISSING verdicts that the store has not got yet.
         alarms: how often each alarm was raised.
         latency_ms: p50, p95, p99, max from trigger to verdict held, of the last 100,000 parts with one.
+        actuator_ms: the same from the moment that the gate could open (an early gate: the verdict held; else:
+            the part due) to the actuator's confirmation.
+        round_trip_ms: the same of the actuator alone, from the word to its confirmation.
+        challenges_passed, challenges_failed: challenge parts that were rejected, and that were not.
+        locked: why the gate lets nothing through, or None.
+        unseen: parts that the PLC has counted and the gate has not seen.
     """
 
     station: str
@@ -55,6 +63,12 @@ class GateReport:
     unwritten: int
     alarms: dict[str, int]
     latency_ms: dict[str, float | None]
+    actuator_ms: dict[str, float | None] = field(default_factory=dict)
+    round_trip_ms: dict[str, float | None] = field(default_factory=dict)
+    challenges_passed: int = 0
+    challenges_failed: int = 0
+    locked: str | None = None
+    unseen: int = 0
 
     @property
     def lost(self) -> int:
@@ -77,6 +91,12 @@ class GateReport:
             "unwritten": self.unwritten,
             "alarms": dict(self.alarms),
             "latency_ms": dict(self.latency_ms),
+            "actuator_ms": dict(self.actuator_ms),
+            "round_trip_ms": dict(self.round_trip_ms),
+            "challenges_passed": self.challenges_passed,
+            "challenges_failed": self.challenges_failed,
+            "locked": self.locked,
+            "unseen": self.unseen,
         }
 
 
@@ -91,7 +111,11 @@ class GateCounts:
     by_decision: Counter[str] = field(default_factory=Counter)
     by_reason: Counter[str] = field(default_factory=Counter)
     alarms: Counter[str] = field(default_factory=Counter)
+    challenges_passed: int = 0
+    challenges_failed: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    actuator: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    round_trip: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
     def decided(self, final: GateDecision, entry: Entry) -> None:
         """Count one decision after its actuation."""
@@ -101,16 +125,26 @@ class GateCounts:
         self.by_reason[final.reason.value] += 1
         if entry.seen_at is not None:
             self.latencies.append((entry.seen_at - entry.triggered_at) / 1e6)
+        if final.reason is Reason.CHALLENGE_PART:
+            good = final.decision is Decision.REJECT
+            self.challenges_passed += good
+            self.challenges_failed += not good
 
-    def latency_ms(self) -> dict[str, float | None]:
-        """Percentiles of trigger to verdict held, in milliseconds."""
-        values = list(self.latencies)
-        return {
-            "p50": percentile(values, 0.50),
-            "p95": percentile(values, 0.95),
-            "p99": percentile(values, 0.99),
-            "max": max(values, default=None),
-        }
+    def confirmed(self, since_ms: float, round_trip_ms: float) -> None:
+        """The actuator confirmed that it opened, so long after it could have, and after its own word."""
+        self.actuator.append(since_ms)
+        self.round_trip.append(round_trip_ms)
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float | None]:
+    """p50, p95, p99 and max."""
+    found = list(values)
+    return {
+        "p50": percentile(found, 0.50),
+        "p95": percentile(found, 0.95),
+        "p99": percentile(found, 0.99),
+        "max": max(found, default=None),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +160,8 @@ class Audit:
         opened: parts for which the actuator confirmed that it opened.
         decided: what the journal says of each part.
         damaged_lines: complete lines of either file that cannot be read.
+        challenges: the decisions about challenge parts; one that is not REJECT locked the gate.
+        marks: what befell the station: challenges armed, expired, overdue.
     """
 
     triggers: int
@@ -136,17 +172,20 @@ class Audit:
     opened: tuple[PartKey, ...]
     decided: dict[PartKey, Entry]
     damaged_lines: int
+    challenges: tuple[Entry, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
-def _read(path: Path, what: str) -> bytes:
+def _data(segments: Sequence[Path], path: Path, what: str) -> Iterator[bytes]:
     try:
-        return path.read_bytes()
+        for segment in segments or [path]:
+            yield segment.read_bytes()
     except OSError as error:
         raise SourceError(f"{what} {path}: {error.strerror}; name the file that was written") from None
 
 
 def audit(triggers: Path, journal: Path, *, station: str | None = None) -> Audit:
-    """Compare the agent's log with the gate's journal.
+    """Compare the agent's log with the gate's journal, each with all its rotated files.
 
     Args:
         triggers: a capture agent's log.
@@ -158,28 +197,33 @@ def audit(triggers: Path, journal: Path, *, station: str | None = None) -> Audit
     """
     seen: dict[PartKey, None] = {}
     damaged = 0
-    for line in _read(triggers, "trigger log").split(b"\n")[:-1]:
-        try:
-            raw = json.loads(line)
-            if raw["event"] == "trigger":
-                part = PartKey.parse(raw["part"])
-                if station is None or part.station == station:
-                    seen[part] = None
-        except (ValueError, KeyError, TypeError, SchemaError):
-            damaged += bool(line.strip())
+    for data in _data(log_segments(triggers), triggers, "trigger log"):
+        for line in data.split(b"\n")[:-1]:
+            try:
+                raw = json.loads(line)
+                if raw["event"] == "trigger":
+                    part = PartKey.parse(raw["part"])
+                    if station is None or part.station == station:
+                        seen[part] = None
+            except (ValueError, KeyError, TypeError, RecursionError, SchemaError):
+                damaged += bool(line.strip())
     decided: dict[PartKey, Entry] = {}
     twice: list[PartKey] = []
     opened: list[PartKey] = []
-    for item in read_lines(_read(journal, "gate journal")):
-        if item is None:
-            damaged += 1
-        elif isinstance(item, Note):
-            if item.kind == ACTUATED and item.value == "opened":
-                opened.append(item.part)
-        elif item.part in decided:
-            twice.append(item.part)
-        else:
-            decided[item.part] = item
+    marks: list[Mark] = []
+    for data in _data(journal_segments(journal), journal, "gate journal"):
+        for item in read_lines(data):
+            match item:
+                case None:
+                    damaged += 1
+                case Note(part, kind, value) if kind == ACTUATED and value == "opened":
+                    opened.append(part)
+                case Mark():
+                    marks.append(item)
+                case Entry() if item.part in decided:
+                    twice.append(item.part)
+                case Entry():
+                    decided[item.part] = item
     return Audit(
         triggers=len(seen),
         decisions=len(decided),
@@ -189,4 +233,6 @@ def audit(triggers: Path, journal: Path, *, station: str | None = None) -> Audit
         opened=tuple(opened),
         decided=decided,
         damaged_lines=damaged,
+        challenges=tuple(e for e in decided.values() if e.decision.reason is Reason.CHALLENGE_PART),
+        marks=tuple(marks),
     )

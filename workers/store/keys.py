@@ -64,6 +64,11 @@ def gate(station: str) -> str:
     return f"{{{checked('station', station)}}}:gate"
 
 
+def challenge(station: str) -> str:
+    """Hash: the next parts are challenge parts; written by an operator, taken by the gate."""
+    return f"{{{checked('station', station)}}}:challenge"
+
+
 def sensor(station: str, name: str) -> str:
     """Hash: the state of one sensor."""
     return f"{{{checked('station', station)}}}:sensor:{checked('sensor', name)}"

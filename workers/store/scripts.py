@@ -69,3 +69,14 @@ return 1
 """
 )
 """Keep a heatmap and drop the oldest ones over the cap."""
+
+FORGET = Script(
+    """
+-- KEYS: hash. ARGV: id
+if redis.call('HGET', KEYS[1], 'id') == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0
+"""
+)
+"""Delete a hash, unless somebody has replaced it since it was read."""
