@@ -1,14 +1,20 @@
-"""The agent's log: every trigger on disk before its frame is sent, so that any check can start from it."""
+"""The agent's log: every trigger on disk before its frame is sent, so that any check can start from it.
+
+Rotation, where a size is given: before a line that would make NAME larger, NAME.1 becomes NAME.2 and so on,
+NAME becomes NAME.1, and a new NAME is made. Lines are never moved or changed: the inode of a file stays with
+its lines, so a reader that keeps the file open reads it to its end, sees that NAME is another inode now, and
+goes on with NAME.1, NAME.2, ... backwards from the inode that it had. Only files past ``keep`` are deleted.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -22,6 +28,9 @@ _log = structlog.get_logger(__name__)
 TRIGGER = "trigger"
 SENT = "sent"
 FAILED = "failed"
+DROPPED = "dropped"
+TOLD = "told"
+RECOVERED = "recovered"
 
 _TAIL_BYTES = 1 << 20
 
@@ -30,39 +39,61 @@ class AgentLog:
     """Append-only lines of JSON, each with ``event``, ``part`` and ``at`` (nanoseconds since the epoch).
 
     ``trigger`` is written when the line saw the part, ``sent`` when the bus has acknowledged its frame,
-    ``failed`` (with ``why``) when it will not. A line torn by a crash is ended when the log is opened again.
+    ``failed`` (with ``why``) when it will not. Where frames are buffered: ``dropped`` (with ``why``) when the
+    images of a part were given up, ``told`` when the bus has the notice that says so, and ``recovered``
+    (with ``station``, no part) when a start has seen to all triggers before it.
+    A line torn by a crash is ended when the log is opened again.
     Each line is one write to the operating system: it outlives the process, and with ``sync`` the machine.
 
     Args:
         path: the file; it and its folder are made where they do not exist.
         sync: fsync after each trigger.
+        rotate_bytes: begin a new file before this one gets larger; never where not given.
+        keep: how many earlier files stay.
 
     Raises:
         SourceError: the file cannot be opened; from the methods, that it cannot be written.
     """
 
-    def __init__(self, path: Path, *, sync: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, sync: bool = False, rotate_bytes: int | None = None, keep: int = 10
+    ) -> None:
+        if rotate_bytes is not None and (rotate_bytes < 1 or keep < 1):
+            raise ValueError("rotate_bytes and keep: expected numbers above 0")
         self.path = path
         self._sync = sync
+        self._rotate_bytes = rotate_bytes
+        self._keep = keep
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._fd = self._opened()
             tail = self._tail()
+            if tail and not tail.endswith(b"\n"):
+                _log.warning(events.LOG_TORN, path=str(path))
+                self._write(b"\n")
+            self._last_run = _last_runs(tail)
+            if not self._last_run and (earlier := self._numbered(1)).exists():
+                # The crash came right after a rotation.
+                self._last_run = _last_runs(earlier.read_bytes()[-_TAIL_BYTES:])
         except OSError as error:
             raise SourceError(f"agent log {path}: {error.strerror}; name a writable file") from None
-        if tail and not tail.endswith(b"\n"):
-            _log.warning(events.LOG_TORN, path=str(path))
-            self._write(b"\n")
-        self._last_run = _last_runs(tail)
+
+    def _opened(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
     def _tail(self) -> bytes:
         size = os.fstat(self._fd).st_size
         return os.pread(self._fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
 
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
     def last_run(self, station: str) -> int | None:
         """The newest run of the station when the log was opened, or None."""
         return self._last_run.get(station)
+
+    # Lines
 
     def trigger(self, part: PartKey, at: int, facts: Mapping[str, str] | None = None) -> None:
         """The line saw a part. ``facts`` are added to the line (a name, what is known to be true)."""
@@ -78,18 +109,96 @@ class AgentLog:
         """The frame will not reach the bus."""
         self._line({"event": FAILED, "part": str(part), "at": at, "why": why[:500]})
 
+    def dropped(self, part: PartKey, at: int, why: str) -> None:
+        """The images of a part were given up; a notice is on its way."""
+        self._line({"event": DROPPED, "part": str(part), "at": at, "why": why[:500]})
+
+    def told(self, part: PartKey, at: int, why: str) -> None:
+        """The bus has the notice of a part without images."""
+        self._line({"event": TOLD, "part": str(part), "at": at, "why": why[:500]})
+
+    def recovered(self, station: str, at: int) -> None:
+        """All triggers before this line are seen to."""
+        self._line({"event": RECOVERED, "station": station, "at": at})
+
     def _line(self, body: Mapping[str, object]) -> None:
         self._write(json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n")
 
     def _write(self, data: bytes) -> None:
         with self._lock:
             try:
+                self._rotate_for(len(data))
                 while data:
                     data = data[os.write(self._fd, data) :]
             except OSError as error:
                 raise SourceError(
                     f"agent log {self.path}: {error.strerror}; without it parts cannot be counted"
                 ) from None
+
+    def _rotate_for(self, size: int) -> None:
+        if self._rotate_bytes is None:
+            return
+        used = os.fstat(self._fd).st_size
+        if not used or used + size <= self._rotate_bytes:
+            return
+        self._numbered(self._keep).unlink(missing_ok=True)
+        for number in range(self._keep - 1, 0, -1):
+            if (old := self._numbered(number)).exists():
+                old.rename(self._numbered(number + 1))
+        if self._sync:
+            os.fsync(self._fd)
+        self.path.rename(self._numbered(1))
+        full, self._fd = self._fd, self._opened()
+        os.close(full)
+
+    # After a crash
+
+    def unsettled(self, station: str) -> list[tuple[PartKey, int]]:
+        """Triggers, with their times, for which the bus acknowledged neither a frame nor a notice.
+
+        Looked for since the last ``recovered`` line of the station; where there is none, in its last run.
+        What an earlier agent without a buffer lost long ago is not told today.
+
+        Raises:
+            SourceError: a file of the log cannot be read.
+        """
+        open_parts: dict[PartKey, int] = {}
+        marked = False
+        try:
+            for line in self._lines():
+                if line.get("event") == RECOVERED and line.get("station") == station:
+                    open_parts.clear()
+                    marked = True
+                    continue
+                try:
+                    part = PartKey.parse(line["part"])
+                except (KeyError, TypeError, ValueError, SchemaError):
+                    continue
+                if part.station != station:
+                    continue
+                if line["event"] == TRIGGER and type(line.get("at")) is int:
+                    open_parts[part] = line["at"]
+                elif line["event"] in (SENT, TOLD):
+                    open_parts.pop(part, None)
+        except OSError as error:
+            raise SourceError(f"agent log {self.path}: {error.strerror}; it cannot be read") from None
+        last = self._last_run.get(station)
+        return sorted(
+            ((part, at) for part, at in open_parts.items() if marked or part.run == last),
+            key=lambda found: found[0].order,
+        )
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        numbered = [self._numbered(i) for i in range(self._keep, 0, -1)]
+        for path in (*(p for p in numbered if p.exists()), self.path):
+            with path.open("rb") as file:
+                for raw in file:
+                    try:
+                        line = json.loads(raw)
+                    except (ValueError, RecursionError):
+                        continue
+                    if isinstance(line, dict) and isinstance(line.get("event"), str):
+                        yield line
 
     def close(self) -> None:
         """Let go of the file. Closing twice is allowed."""

@@ -10,10 +10,8 @@ with Publisher("broker:9092", station="s1", product="cap", station_map=stations)
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -21,15 +19,21 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from schemas.errors import BadImage, CrosscheckError, InvalidField
+from schemas.errors import BadImage, InvalidField
 from schemas.frame import Frame
+from schemas.heartbeat import Heartbeat
 from schemas.images import encode_colour, encode_depth
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding, DepthEncoding
 from schemas.wire import encode
 from workers.bus.base import Bus, Delivery, TopicPartition
 from workers.capture import events
+from workers.capture.beats import Beats, agent_name
+from workers.capture.buffer import DiskBuffer
+from workers.capture.direct import Direct, Undelivered
+from workers.capture.entry import Entry
 from workers.capture.log import AgentLog
+from workers.capture.outbox import Outbox, OutboxSettings
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError
 
@@ -37,8 +41,9 @@ _log = structlog.get_logger(__name__)
 
 RGB = "rgb"
 DEPTH = "depth"
+NO_SENSOR = "no sensor gave an image"
+STOPPED = "the agent stopped before its frame was sent"
 _REMEMBERED = 1024
-_PREPARE_S = 5.0
 
 
 class Stations(Protocol):
@@ -49,28 +54,6 @@ class Stations(Protocol):
         ...
 
 
-class Undelivered:
-    """The delivery of a frame that was never accepted: known at once, and never good."""
-
-    def __init__(self, error: BusError) -> None:
-        self._error = error
-
-    def done(self) -> bool:
-        """True."""
-        return True
-
-    def wait(self, timeout: float) -> tuple[TopicPartition, int]:
-        """Raises the BusError that says why."""
-        raise self._error
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    part: PartKey
-    sensors: str
-    delivery: Delivery
-
-
 class Publisher:
     """Sends the frames of one station. Threads may share it.
 
@@ -78,8 +61,13 @@ class Publisher:
     beside the time of encoding: a frame that cannot be sent is logged, counted in ``failed`` and answered
     with a delivery that raises. It does raise, at once, for an array that is not an image.
 
+    With a ``buffer``, ``publish`` does not speak to the broker at all: see ``workers.capture.outbox``. The
+    broker may then be away from the start; a part whose images are given up is told by a notice in its place;
+    and with a ``log`` too, so are the parts that an earlier run of this agent did not bring to an end.
+
     Args:
-        bus: a bus, or Kafka bootstrap servers as text.
+        bus: a bus, Kafka bootstrap servers as text, or a function that opens a bus; with a buffer it may
+            raise BusError, and is tried again.
         station: whose parts these are.
         product: which product's bundle judges them.
         station_map: which partition the station's records go to.
@@ -93,15 +81,20 @@ class Publisher:
         max_block_s: how long a full send buffer may hold ``publish`` up.
         max_in_flight_bytes: size of that buffer.
         delivery_timeout_s: after this a frame without an acknowledgement has failed.
+        buffer: where frames wait while the broker is away; closed with the publisher.
+        spill_after_s: with a buffer, what is not acknowledged after this goes to the disk.
+        expired_after_s: with a buffer, a frame so long past its deadline is told by a notice instead of being
+            sent; None sends it all the same.
+        heartbeats: the topic that is told every second that the agent lives; none where not given.
 
     Raises:
-        SettingsError: the station is not on the map.
+        SettingsError: the station is not on the map, or the buffer holds another station's parts.
         CrosscheckError: station or product cannot be part of a message.
     """
 
     def __init__(
         self,
-        bus: Bus | str,
+        bus: Bus | str | Callable[[], Bus],
         *,
         station: str,
         product: str,
@@ -119,27 +112,45 @@ class Publisher:
         max_block_s: float = 0.05,
         max_in_flight_bytes: int = 64 * 2**20,
         delivery_timeout_s: float = 10.0,
+        buffer: DiskBuffer | None = None,
+        spill_after_s: float = 1.0,
+        expired_after_s: float | None = 1.0,
+        heartbeats: str | None = None,
     ) -> None:
         if deadline_s <= 0:
             raise ValueError(f"deadline_s {deadline_s}: expected seconds from trigger to gate, above 0")
         self._clock: Clock = clock or SystemClock()
         self._partition = station_map.partition(station)
-        self._own_bus: Bus | None = None
-        if isinstance(bus, str):
-            from workers.bus.kafka import KafkaBus  # only those who name a broker need its client
-
-            self._own_bus = KafkaBus(bus)
-        chosen = self._own_bus if isinstance(bus, str) else bus
-        assert chosen is not None
-        self._producer = chosen.producer(
-            max_in_flight_bytes=max_in_flight_bytes,
-            max_block=max_block_s,
-            delivery_timeout=delivery_timeout_s,
-        )
-        # Where the partition is takes longer to learn than a frame may wait: the first one would be lost. A
-        # broker that is away now may be back by then; if not, each frame says so.
-        with suppress(BusError):
-            self._producer.prepare(TopicPartition(topic, self._partition), _PREPARE_S)
+        place = TopicPartition(topic, self._partition)
+        connect, owns_bus = _opener(bus), isinstance(bus, str)
+        self._way: Direct | Outbox
+        if buffer is None:
+            self._way = Direct(
+                connect,
+                place,
+                owns_bus=owns_bus,
+                log=log,
+                clock=self._clock,
+                max_block_s=max_block_s,
+                max_in_flight_bytes=max_in_flight_bytes,
+                delivery_timeout_s=delivery_timeout_s,
+            )
+        else:
+            self._way = Outbox(
+                connect,
+                buffer,
+                place,
+                station=station,
+                settings=OutboxSettings(
+                    window_bytes=max_in_flight_bytes,
+                    delivery_timeout_s=delivery_timeout_s,
+                    spill_after_s=spill_after_s,
+                    expired_after_s=expired_after_s,
+                ),
+                owns_bus=owns_bus,
+                log=log,
+                clock=self._clock,
+            )
         self.station = station
         self._product = product
         self._topic = topic
@@ -157,11 +168,50 @@ class Publisher:
         self._lock = threading.Lock()
         self._triggers = 0
         self._triggered: OrderedDict[PartKey, int] = OrderedDict()
-        self._open: deque[_Open] = deque()
-        self.published = 0
+        self._unseen = 0
+        self._beats: Beats | None = None
+        if isinstance(self._way, Outbox):
+            self._way.recover(lambda part, at: self._notice(part, at, STOPPED))
+            self._way.start()
+        if heartbeats is not None:
+            self._beats = Beats(lambda: self._way.bus, heartbeats, self._beat, clock=self._clock)
+            self._beats.start()
+
+    def _beat(self, now: int) -> Heartbeat:
+        return Heartbeat(
+            station=self.station,
+            agent=agent_name(),
+            sent_at=now,
+            run=self.run,
+            triggers=self._triggers,
+            buffered=self.buffered,
+            dropped=self.dropped,
+        )
+
+    @property
+    def published(self) -> int:
         """Records that the bus has acknowledged."""
-        self.failed = 0
+        return self._way.published
+
+    @property
+    def failed(self) -> int:
         """Records that did not reach the bus, and parts for which no sensor gave anything."""
+        return self._unseen + self._way.failed
+
+    @property
+    def dropped(self) -> int:
+        """Records whose images the buffer gave up, of this run; each is told by a notice."""
+        return self._way.dropped
+
+    @property
+    def notices(self) -> int:
+        """Notices that the bus has acknowledged: parts without images, of earlier runs too."""
+        return self._way.notices
+
+    @property
+    def buffered(self) -> int:
+        """Records that wait on the agent's disk."""
+        return self._way.buffered
 
     @property
     def triggers(self) -> int:
@@ -226,7 +276,7 @@ class Publisher:
         since = captured_at if triggered_at is None else triggered_at
         sensors = "+".join(name for name, image in ((RGB, rgb), (DEPTH, depth)) if image is not None)
         if rgb is None and depth is None:
-            return self._fail(part, BusError(f"part {part}: no sensor gave an image"), events.NO_SENSOR)
+            return self._no_sensor(part, since)
         frame = Frame(
             part=part,
             product=self._product,
@@ -240,9 +290,7 @@ class Publisher:
             calibration=self._calibration,
             expects=self._expects,
         )
-        delivery = self._send(frame, sensors)
-        self._reap()
-        return delivery
+        return self._way.post(Entry.of_frame(frame, sensors), encode(frame))
 
     def publish_split(
         self,
@@ -266,72 +314,47 @@ class Publisher:
             deliveries.append(self.publish(part, None, depth, captured_at=captured_at, encoder=encoder))
         return deliveries
 
-    def _send(self, frame: Frame, sensors: str) -> Delivery:
-        try:
-            delivery = self._producer.send(
-                self._topic, encode(frame), key=str(frame.part).encode(), partition=self._partition
-            )
-        except BusError as error:
-            return self._fail(frame.part, error, events.FRAME_FAILED)
-        with self._lock:
-            self._open.append(_Open(frame.part, sensors, delivery))
-        return delivery
+    def _notice(self, part: PartKey, triggered_at: int, why: str) -> Entry:
+        return Entry(
+            part=part,
+            product=self._product,
+            captured_at=triggered_at,
+            deadline=triggered_at + self._deadline,
+            why=why,
+        )
 
-    def _fail(self, part: PartKey, error: CrosscheckError, event: str) -> Delivery:
+    def _no_sensor(self, part: PartKey, triggered_at: int) -> Delivery:
+        """The part is told of all the same, so that it is answered MISSING at once."""
         with self._lock:
-            self.failed += 1
-        _log.error(event, part=str(part), error=str(error))
+            self._unseen += 1
+        _log.error(events.NO_SENSOR, part=str(part))
         if self._log is not None:
-            self._log.failed(part, self._clock.now(), str(error))
-        return Undelivered(error if isinstance(error, BusError) else BusError(str(error)))
-
-    def _reap(self) -> None:
-        """Count what has become of earlier sends, without waiting."""
-        with self._lock:
-            done: list[_Open] = []
-            left: deque[_Open] = deque()
-            for item in self._open:
-                (done if item.delivery.done() else left).append(item)
-            self._open = left
-        for item in done:
-            try:
-                item.delivery.wait(0.0)
-            except BusError as error:
-                self._fail(item.part, error, events.FRAME_FAILED)
-                continue
-            with self._lock:
-                self.published += 1
-            if self._log is not None:
-                self._log.sent(item.part, self._clock.now(), item.sensors)
+            self._log.failed(part, self._clock.now(), NO_SENSOR)
+        self._way.post(self._notice(part, triggered_at, NO_SENSOR), None)
+        return Undelivered(BusError(f"part {part}: {NO_SENSOR}"))
 
     def flush(self, timeout_s: float = 10.0) -> None:
         """Wait until the outcome of every frame is known and counted.
 
         Raises:
-            BusError: some were still open after ``timeout_s`` seconds.
+            BusError: some were still open after ``timeout_s`` seconds; with a buffer, at once where the
+                broker is away and the rest is on disk.
         """
-        try:
-            self._producer.flush(timeout_s)
-        finally:
-            self._reap()
+        if left := self._way.flush(timeout_s):
+            raise BusError(f"station {self.station}: {left} records were not acknowledged by then")
 
     def settle(self, timeout_s: float = 10.0) -> int:
         """``flush`` for those who count instead of catching: how many records are still open afterwards."""
-        with suppress(BusError):
-            self.flush(timeout_s)
-        return len(self._open)
+        return self._way.flush(timeout_s)
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Flush and let go of the broker; what is still open then has failed. Closing twice is allowed."""
-        self._producer.close(timeout_s)
-        self._reap()
-        with self._lock:
-            left, self._open = list(self._open), deque()
-        for item in left:
-            error = BusError(f"part {item.part}: closed before the broker had acknowledged its frame")
-            self._fail(item.part, error, events.FRAME_FAILED)
-        if self._own_bus is not None:
-            self._own_bus.close()
+    def close(self, timeout_s: float = 5.0) -> int:
+        """Flush and let go of the broker; how many records are open then. Closing twice is allowed.
+
+        Those have failed; with a buffer they stay on disk, and are sent at the next start.
+        """
+        if self._beats is not None:
+            self._beats.close()
+        return self._way.close(timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -340,6 +363,23 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _opener(bus: Bus | str | Callable[[], Bus]) -> Callable[[], Bus]:
+    """What opens the bus that was named."""
+    if isinstance(bus, str):
+        servers = bus
+
+        def connect() -> Bus:
+            from workers.bus.kafka import KafkaBus  # only those who name a broker need its client
+
+            return KafkaBus(servers)
+
+        return connect
+    if callable(bus):
+        return bus
+    given = bus
+    return lambda: given
 
 
 def _check(
