@@ -11,6 +11,7 @@ CrosscheckError                 schemas/errors.py
     │   ├── StoreError          Redis refused or lost a write
     │   └── ArchiveError        the archive's store is away, full or refuses
     ├── SourceError             a capture source cannot be read
+    ├── ClockOffset             a station's clock is too far from ours for its deadlines to mean anything
     ├── ActuatorError           the gate's actuator did not confirm what it was told
     ├── BufferFull              the agent's disk buffer has no room left
     └── DeadLetterFlood         too many unreadable records: the worker stops loudly
@@ -143,6 +144,26 @@ class ActuatorError(WorkerError):
 
     reason = "actuator"
     retriable = True
+
+
+class ClockOffset(WorkerError):
+    """A station's clock is too far from this machine's for its deadlines to mean anything here.
+
+    ``offset_s`` is the station's clock less ours, ``bound_s`` what is allowed, both in seconds.
+    """
+
+    reason = "clock_offset"
+
+    def __init__(self, station: str, offset_s: float, bound_s: float) -> None:
+        self.station = station
+        self.offset_s = offset_s
+        self.bound_s = bound_s
+        where = "ahead of" if offset_s > 0 else "behind"
+        super().__init__(
+            f"station {station}: its clock is {abs(offset_s):.3f} s {where} this worker's, at most"
+            f" {bound_s:g} s are allowed; synchronise both by NTP or PTP, or raise"
+            " CROSSCHECK_MAX_CLOCK_OFFSET_MS"
+        )
 
 
 class DeadLetterFlood(WorkerError):
