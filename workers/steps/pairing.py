@@ -137,6 +137,9 @@ class Pairer:
             pending = PendingPart(frame, arrived=now, read_at=read_at)
             if left is not None:
                 pending.late = self._in_reach(left, frame, record, now)
+                self._left[frame.part.station][frame.part] = replace(
+                    left, present=left.present | pending.present
+                )
         for sensor in pending.present:
             pending.shots.setdefault(sensor, Shot(frame.captured_at, read_at))
         pending.records.append(record)
