@@ -113,6 +113,11 @@ class VerdictStore:
                 pipe.get(keys.verdict(part))
             return cast("list[bytes | None]", pipe.execute())
 
+    def renew(self, part: PartKey) -> bool:
+        """Let the verdict that stands stand for its whole lifetime again; False where there is none."""
+        with guarded(self._redis, "renew a verdict"):
+            return bool(self._redis.expire(keys.verdict(part), self._settings.verdict_ttl_s))
+
     # Attempts
 
     def begin_attempt(self, part: PartKey) -> int:
