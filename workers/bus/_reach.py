@@ -19,5 +19,10 @@ def reachable(bootstrap: str) -> Iterator[None]:
             f"no answer from Kafka at {bootstrap} ({type(error).__name__}):"
             " is it running? try `crosscheck services up`"
         ) from None
+    except kafka_errors.AuthorizationError as error:
+        raise BusError(
+            f"Kafka at {bootstrap}: this user may not do that ({type(error).__name__}): give it the rights that"
+            " `crosscheck rights` prints for its process"
+        ) from None
     except kafka_errors.KafkaError as error:
         raise BusError(f"Kafka at {bootstrap}: {error}") from None

@@ -55,9 +55,10 @@ def open_bus(settings: Settings, *topics: str) -> Bus:
     for name in topics:
         if bus.partitions(settings.topic(name)) is None:
             bus.close()
+            hidden = f", or user {settings.kafka_user!r} may not see it" if settings.kafka_user else ""
             raise BusError(
-                f"topic {settings.topic(name)} does not exist in Kafka at {settings.kafka}: make the topics"
-                " with `crosscheck topics`, or name theirs with CROSSCHECK_TOPIC_PREFIX"
+                f"topic {settings.topic(name)} does not exist in Kafka at {settings.kafka}{hidden}: make the"
+                " topics with `crosscheck topics`, or name theirs with CROSSCHECK_TOPIC_PREFIX"
             )
     return bus
 
