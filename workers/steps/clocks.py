@@ -97,11 +97,11 @@ class AgentClocks:
             at: monotonic seconds when it was read.
         """
         witness = self._witness(beat.station, beat.agent)
-        if beat.run != witness.run or beat.sent_at < witness.sent_at:
+        if witness.seconds and (beat.run != witness.run or beat.sent_at < witness.sent_at):
             # A new process, or its clock was set back: what it said before was said by another clock. A run
             # begins with the agent's clock too, so a smaller one is no older.
             witness.clear()
-            self._witness(beat.station, _FRAMES).clear()
+            self._stations[beat.station].pop(_FRAMES, None)
         witness.run, witness.sent_at = beat.run, beat.sent_at
         witness.add(beat.sent_at - round(at * 1e9), at)
         self._judge(beat.station)
