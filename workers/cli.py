@@ -15,7 +15,7 @@ import typer
 
 from compose.process import LocalServicesError
 from schemas.errors import CrosscheckError
-from workers import cli_gate, cli_models
+from workers import cli_gate, cli_models, cli_security
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
 from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
@@ -105,6 +105,25 @@ def capture(
     separate: Annotated[
         bool, typer.Option("--separate", help="Send colour and depth as two records, as two agents would.")
     ] = False,
+    buffer: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where frames wait on disk while the broker is away."),
+    ] = None,
+    buffer_mb: Annotated[float, typer.Option(min=1, help="Megabytes of frames kept in it.")] = 1024.0,
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="oldest|newest", help="Which frames stay when it is full; the others end in MISSING."
+        ),
+    ] = "newest",
+    send_expired: Annotated[
+        bool,
+        typer.Option("--send-expired", help="Send buffered frames past their deadline too, for an archive."),
+    ] = False,
+    triggers_mb: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Begin a new log of triggers at this size; earlier ones are FILE.1, ..."),
+    ] = None,
     seed: Seed = 0,
     size: Annotated[int, typer.Option(min=64, help="Pixels of the synthetic line's pictures.")] = 256,
     same_field: SameField = False,
@@ -136,6 +155,11 @@ def capture(
         partitioned=partitioned,
         colour=colour,
         separate=separate,
+        buffer=buffer,
+        buffer_mb=buffer_mb,
+        keep=keep,
+        send_expired=send_expired,
+        triggers_mb=triggers_mb,
         same_field=same_field or None,
         seed=seed,
         size=size,
@@ -186,6 +210,7 @@ def worker(
 
 
 cli_gate.register(app)
+cli_security.register(app)
 
 
 @app.command()

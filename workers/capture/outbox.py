@@ -424,6 +424,7 @@ class Outbox:
             self.queue.changed.notify_all()
         if self._sender.is_alive():
             self._sender.join(timeout_s + 10.0)
+        self._reap()
         self.keeper.close()
         self._write_dropped()
         if self._producer is not None:

@@ -200,7 +200,7 @@ class Publisher:
 
     @property
     def dropped(self) -> int:
-        """Records whose images the buffer gave up, of this run; each is told by a notice."""
+        """Records whose images the buffer gave up since the start; each is told by a notice."""
         return self._way.dropped
 
     @property

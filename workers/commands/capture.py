@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from rich.table import Table
 
 from inference.datasets.synthetic import SyntheticPart
 from schemas.payload import ColourEncoding
+from workers.bus.base import Bus
 from workers.capture.agent import CaptureAgent, CaptureReport
+from workers.capture.buffer import DiskBuffer, Keep
 from workers.capture.log import AgentLog
 from workers.capture.publisher import Publisher
 from workers.capture.sources import FolderSource, SyntheticLine
@@ -36,12 +40,20 @@ def run_capture(
     partitioned: StationMap,
     colour: str | None,
     separate: bool,
+    buffer: Path | None = None,
+    buffer_mb: float = 1024.0,
+    keep: str = "newest",
+    send_expired: bool = False,
+    triggers_mb: float | None = None,
     same_field: bool | None,
     seed: int,
     size: int,
     json_file: Path | None,
 ) -> int:
-    """Publish until the source ends; the exit code is not 0 when a frame did not reach the broker."""
+    """Publish until the source ends; the exit code is not 0 when a frame did not reach the broker.
+
+    With a buffer the broker may be away: what it does not have at the end stays there for the next start.
+    """
     configure_logs(settings.log)
     encoding = _encoding(colour, folder=data is not None)
     partitioned.partition(station)  # a station that is not on the map is said before anybody is called
@@ -52,11 +64,22 @@ def run_capture(
         expects = source.expects
     else:
         source = SyntheticLine(SyntheticPart(seed, size), count=count or 100, seed=seed)
-    bus = open_bus(settings, "frames")
+    kept = None
+    if buffer is not None:
+        if keep not in ("oldest", "newest"):
+            raise SettingsError(f"--keep {keep}: use oldest or newest")
+        kept = DiskBuffer(buffer, max_bytes=round(buffer_mb * 2**20), keep=cast(Keep, keep))
+    opened: list[Bus] = []
+
+    def connect() -> Bus:
+        opened.append(open_bus(settings, "frames"))
+        return opened[-1]
+
+    rotate = None if triggers_mb is None else round(triggers_mb * 2**20)
     try:
-        with AgentLog(log_file) as log:
+        with AgentLog(log_file, rotate_bytes=rotate) as log:
             publisher = Publisher(
-                bus,
+                connect,
                 station=station,
                 product=product,
                 station_map=partitioned,
@@ -66,14 +89,24 @@ def run_capture(
                 colour=encoding,
                 expects=expects,
                 log=log,
+                buffer=kept,
+                expired_after_s=None if send_expired else 1.0,
+                heartbeats=settings.topic("heartbeats"),
             )
             with publisher:
                 agent = CaptureAgent(source, publisher, rate=rate, split=separate)
                 with console.stop_on_signal() as stop:
                     report = agent.run(stop=stop)
+            dropped, notices = publisher.dropped, publisher.notices
+            left = publisher.close()
+            # What came in while it was closing counts too.
+            report = replace(report, published=publisher.published, failed=publisher.failed)
     finally:
-        bus.close()
-    _show(report, log_file)
+        for bus in opened:
+            bus.close()
+        if kept is not None:
+            kept.close()
+    _show(report, log_file, buffer=buffer, left=left, dropped=dropped, notices=notices)
     console.write_json(
         json_file,
         {
@@ -83,9 +116,14 @@ def run_capture(
             "late": report.late,
             "worst_late_ms": report.worst_late_ms,
             "seconds": report.seconds,
+            "buffered": left,
+            "dropped": dropped,
+            "notices": notices,
         },
     )
-    return console.OK if report.failed == 0 else console.BROKEN_PROMISE
+    if report.failed:
+        return console.BROKEN_PROMISE
+    return console.NO_SERVICE if left else console.OK
 
 
 def _encoding(name: str | None, *, folder: bool) -> ColourEncoding:
@@ -98,17 +136,38 @@ def _encoding(name: str | None, *, folder: bool) -> ColourEncoding:
         raise SettingsError(f"--colour {name}: use one of {known}") from None
 
 
-def _show(report: CaptureReport, log_file: Path) -> None:
+def _show(
+    report: CaptureReport, log_file: Path, *, buffer: Path | None, left: int, dropped: int, notices: int
+) -> None:
     table = Table(title="captured")
-    for heading in ("triggers", "published", "failed", "late", "worst delay", "seconds"):
+    for heading in (
+        "triggers",
+        "published",
+        "failed",
+        "buffered",
+        "dropped",
+        "notices",
+        "late",
+        "worst delay",
+        "seconds",
+    ):
         table.add_column(heading, justify="right")
     table.add_row(
         str(report.triggers),
         str(report.published),
         str(report.failed),
+        str(left),
+        str(dropped),
+        str(notices),
         str(report.late),
         f"{report.worst_late_ms:.1f} ms",
         f"{report.seconds:.1f}",
     )
     console.out.print(table)
+    if buffer is not None and left:
+        console.out.print(
+            f"{left} records wait in {buffer}: the broker did not take them; start `crosscheck capture` with"
+            " the same --buffer and they are sent first",
+            soft_wrap=True,
+        )
     console.out.print(f"triggers are in {log_file}: give it to `crosscheck gate --parts`")
