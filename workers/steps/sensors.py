@@ -324,6 +324,7 @@ def _to_map(sensor: _Sensor) -> dict[str, str]:
         "level": str(c.level),
         "good": str(c.good),
         "patience": str(c.patience),
+        "rest": str(c.rest),
         "unsure": str(c.unsure),
         "last_bad": "" if c.last_bad is None else str(c.last_bad),
         "digest": "" if sensor.digest is None else str(sensor.digest),
@@ -341,8 +342,9 @@ def _from_map(values: Mapping[str, str]) -> _Sensor:
         int(values.get("level") or 0),
         int(values.get("good") or 0),
         max(1, int(values.get("patience") or 1)),
-        unsure=int(values.get("unsure") or 0),
-        last_bad=PartKey.parse(values["last_bad"]) if values.get("last_bad") else None,
+        int(values.get("rest") or 0),
+        int(values.get("unsure") or 0),
+        PartKey.parse(values["last_bad"]) if values.get("last_bad") else None,
     )
     return _Sensor(
         condition,
