@@ -50,6 +50,8 @@ def open_actuator(text: str) -> OpenActuator:
         port = parts.port
     except ValueError as error:
         raise SettingsError(f"--actuator {text}: {error}; {_FORMS}") from None
+    if parts.username is not None or parts.password is not None:
+        raise SettingsError(f"--actuator: user and password in it are not supported; {_FORMS}")
     if parts.scheme in ("http", "https"):
         options = _options(text, parts.query, ("timeout_ms",))
         timeout_s = _number(text, options, "timeout_ms", 200, 1, 10_000) / 1e3

@@ -36,10 +36,10 @@ class HttpActuator:
         except ValueError:
             host, port = None, None
             parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-            raise SettingsError(f"actuator {url}: write it as http://HOST:PORT/PATH")
         if parts.username is not None or parts.password is not None:
             raise SettingsError("actuator: user and password in its URL are not supported; leave them out")
+        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+            raise SettingsError(f"actuator {url}: write it as http://HOST:PORT/PATH")
         if timeout_s <= 0:
             raise SettingsError(f"actuator timeout {timeout_s} s: expected seconds above 0")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

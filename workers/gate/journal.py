@@ -291,9 +291,11 @@ class Journal:
             self._path.rename(old)
             self._folder_to_disk()
             self._new.rename(self._path)
-        except OSError as error:
+        except BaseException as error:
             if new is not None:
                 new.close()
+            if not isinstance(error, OSError):
+                raise
             self._rotate_at = self._end + self._max // 8
             if not self._path.exists() and old.exists():
                 with suppress(OSError):  # where this fails too, the next start does it
