@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -110,10 +112,10 @@ class Failing:
         self._error, self._left, self._after = error, at, after
         self.where = "failing"
 
-    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
-    def _do(self, call, *args):  # type: ignore[no-untyped-def]
+    def _do(self, call: Callable[..., Any], *args: Any) -> Any:
         self._left -= 1
         if self._left == 0 and not self._after:
             raise self._error
@@ -165,7 +167,7 @@ def test_a_full_disk_commits_nothing_and_is_got_over(line: ArchiveLine) -> None:
     line.inspected(1, Decision.REJECT)
 
     class Full(Failing):
-        def _do(self, call, *args):  # type: ignore[no-untyped-def]
+        def _do(self, call: Callable[..., Any], *args: Any) -> Any:
             if self._left > 0:
                 self._left -= 1
                 raise ArchiveError("archive: No space left on device")

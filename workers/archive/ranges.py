@@ -19,6 +19,10 @@ class PartRanges:
         """Put a part in; False where it was in already."""
         return self._add(part.station, part.run, part.trigger, part.trigger)
 
+    def span(self, station: str, run: int, first: int, last: int) -> None:
+        """Put all parts of a run from ``first`` to ``last`` in."""
+        self._add(station, run, first, last)
+
     def _add(self, station: str, run: int, first: int, last: int) -> bool:
         ranges = self._runs.setdefault((station, run), [])
         at = bisect_right(ranges, first, key=lambda r: r[0])
