@@ -12,7 +12,7 @@ from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_verdict
 from tests.e2e.topics import records_of
 from tests.faults.crew import Resources
-from tests.faults.rig import Line
+from tests.faults.rig import Injection, Line
 from tests.faults.shots import Stamp
 from workers.bus.base import Record
 from workers.gate import Audit, audit
@@ -21,7 +21,7 @@ from workers.gate.report import percentile
 
 CLOSED_FOR_TIME = {Reason.MISSING, Reason.LATE, Reason.BEHIND, Reason.CLOCK, Reason.RESTART}
 """The gate was shut because nothing was there in time, whatever came to stand in Redis afterwards."""
-RSS_GROWTH_MB = 60.0
+RSS_GROWTH_MB = 100.0
 FD_GROWTH = 6
 
 
@@ -131,12 +131,48 @@ def check(line: Line, row: Row, *, data_lost: bool = False) -> Row:
     row.decisions, row.reasons = dict(decisions), dict(reasons)
     row.times = len(line.injections)
     row.kinds = dict(Counter(injection.what for injection in line.injections))
-    row.recovery_s = [s for injection in line.injections for s in line.recovery_s(injection)]
+    first = _first_of_all(records)
+    row.recovery_s = [s for injection in line.injections for s in _recoveries(line, injection, first)]
     row.offsets_back = len(line.offsets.back)
     for moved in line.offsets.back[:3]:
         _say(row, f"offset back, {moved}")
     row.notes.extend(line.notes)
     return row
+
+
+def _first_of_all(records: list[Record]) -> list[Verdict]:
+    """The first verdict of each part, in the order in which they were decided."""
+    found: dict[PartKey, Verdict] = {}
+    for record in records:
+        verdict = decode_verdict(record.value)
+        found.setdefault(verdict.part, verdict)
+    return sorted(found.values(), key=lambda verdict: verdict.decided_at)
+
+
+def _recoveries(line: Line, injection: Injection, verdicts: list[Verdict]) -> list[float]:
+    """Seconds from a fault to the first verdict of each station that it hit.
+
+    Where a worker is gone: to the first verdict that another made. Else to the first one, as the gate sees
+    it, of a part that was triggered after the fault, behind whatever had piled up by then.
+    """
+    found = []
+    for station in injection.stations:
+        if injection.victim is None:
+            seen = line.answered_since(injection.at, station)
+        else:
+            seen = next(
+                (
+                    v.decided_at
+                    for v in verdicts
+                    if v.part.station == station
+                    and v.decided_at > injection.at
+                    and v.worker != injection.victim
+                ),
+                None,
+            )
+        if seen is not None:
+            found.append((seen - injection.at) / 1e9)
+    return found
 
 
 def _say(row: Row, what: str) -> None:

@@ -16,6 +16,8 @@ from tests.faults.stage import Fault, Stage, pace
 from workers.steps.step import Step
 
 SESSION_S = 6.0
+REAL_RATE = 2.5
+"""Parts a second and station that one worker can judge alone while the others are gone."""
 
 
 def killed_at_each_step(stage: Stage, line: Line, times: int) -> None:
@@ -34,7 +36,8 @@ def killed_at_each_step(stage: Stage, line: Line, times: int) -> None:
         done = []
         for victim in victims:
             assert victim.code == -signal.SIGKILL, f"{victim.name} ended with {victim.code}"
-            done.append(line.injected(f"step {armed[victim.name]}", held[victim.name], victim.ended_at))
+            what = f"step {armed[victim.name]}"
+            done.append(line.injected(what, held[victim.name], victim.ended_at, victim.name))
         for injection in done:
             line.recovered(injection)
         line.crew.wait_settled(line.partitions, 60.0)
@@ -51,7 +54,7 @@ def stopped_and_continued(stage: Stage, line: Line, times: int) -> None:
         for victim in victims:
             held = line.stations_of(victim)
             victim.signal(signal.SIGSTOP)
-            done.append(line.injected("SIGSTOP", held))
+            done.append(line.injected("SIGSTOP", held, victim=victim.name))
         stopped = time.monotonic()
         for injection in done:
             line.recovered(injection)
@@ -132,13 +135,13 @@ FAULTS = (
     Fault(
         key="kill",
         name="worker killed at each step",
-        setup=LineSetup(real=True, workers=4),
+        setup=LineSetup(real=True, workers=4, rate=REAL_RATE),
         inject=killed_at_each_step,
     ),
     Fault(
         key="stop",
         name="worker stopped past its session, continued",
-        setup=LineSetup(real=True, workers=4),
+        setup=LineSetup(real=True, workers=4, rate=REAL_RATE),
         inject=stopped_and_continued,
     ),
     Fault(

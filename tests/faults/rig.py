@@ -21,6 +21,7 @@ from tests.faults.shots import PRODUCT, Picture
 from tests.faults.traffic import Traffic
 from workers.bus.base import TopicPartition
 from workers.bus.kafka import KafkaBus, KafkaSettings
+from workers.capture.buffer import DiskBuffer
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError
 from workers.gate import Gate, Journal, LogPartSource, RecordingActuator
@@ -47,6 +48,8 @@ class LineSetup:
         settings: of the workers, fields of ``Settings``.
         slow_s: how long a frame stamped SLOW takes the stand-in.
         clocks: the clock of a station's agent, by the station's number.
+        heartbeats: whether agents say that they live, and what their clock says.
+        buffers: the disk buffer of an agent, by its folder.
         replication: how many brokers hold each record.
         poll_interval_s: how long a worker may take between two polls before its group gives it up.
     """
@@ -59,17 +62,24 @@ class LineSetup:
     settings: dict[str, Any] = field(default_factory=dict)
     slow_s: float = 0.0
     clocks: Callable[[int], Clock] = lambda number: SystemClock()
+    heartbeats: bool = False
+    buffers: Callable[[Path], DiskBuffer | None] = lambda folder: None
     replication: int = 1
     poll_interval_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """One fault: when (nanoseconds since the epoch), and which stations it hit."""
+    """One fault: when (nanoseconds since the epoch), and which stations it hit.
+
+    Attributes:
+        victim: the worker whose partitions others have to take over; None where no worker is gone.
+    """
 
     what: str
     at: int
     stations: frozenset[str]
+    victim: str | None = None
 
 
 class OffsetWatch:
@@ -122,7 +132,14 @@ class FaultRig:
     """What many lines share: the servers' addresses, the workers' parent, the taught model, a folder."""
 
     def __init__(
-        self, folder: Path, kafka: str, redis_url: str, nursery: Nursery, pictures: PicturePool, models: Path
+        self,
+        folder: Path,
+        kafka: str,
+        redis_url: str,
+        nursery: Nursery,
+        pictures: PicturePool,
+        models: Path,
+        disk: Path | None = None,
     ) -> None:
         self.folder = folder
         self.kafka = kafka
@@ -130,9 +147,12 @@ class FaultRig:
         self.nursery = nursery
         self.pictures = pictures
         self.models = models
+        self.disk = disk
 
-    def elsewhere(self, *, kafka: str | None = None, redis_url: str | None = None) -> FaultRig:
-        """The same with other servers."""
+    def elsewhere(
+        self, *, kafka: str | None = None, redis_url: str | None = None, disk: Path | None = None
+    ) -> FaultRig:
+        """The same with other servers, or another disk under the agents' buffers."""
         return FaultRig(
             self.folder,
             kafka or self.kafka,
@@ -140,6 +160,7 @@ class FaultRig:
             self.nursery,
             self.pictures,
             self.models,
+            disk or self.disk,
         )
 
 
@@ -204,7 +225,10 @@ class Line:
             rate=setup.rate,
             deadline_s=setup.to_gate_s,
             clocks=lambda name: setup.clocks(self.map.partition(name)),
+            heartbeats=f"{self.prefix}.heartbeats" if setup.heartbeats else None,
+            buffers=lambda name: setup.buffers((rig.disk or self.folder) / f"{name}.buffer"),
         )
+        self.traffic.backlog = self.backlog
 
     def make_topics(self) -> None:
         """As ``crosscheck topics`` makes them."""
@@ -301,24 +325,22 @@ class Line:
             lambda: all(self.answered_since(at, name) is not None for name in stations), timeout, what, 0.05
         )
 
-    def injected(self, what: str, stations: frozenset[str] | None = None, at: int | None = None) -> Injection:
+    def injected(
+        self,
+        what: str,
+        stations: frozenset[str] | None = None,
+        at: int | None = None,
+        victim: str | None = None,
+    ) -> Injection:
         """Note a fault that has just been put in."""
-        found = Injection(what, at or time.time_ns(), self.stations if stations is None else stations)
+        hit = self.stations if stations is None else stations
+        found = Injection(what, at or time.time_ns(), hit, victim)
         self.injections.append(found)
         return found
 
     def recovered(self, injection: Injection, timeout: float = 60.0) -> None:
         """Wait until the stations that a fault hit have verdicts again."""
         self.wait_answered(injection.at, injection.stations, timeout, f"verdicts after {injection.what}")
-
-    def recovery_s(self, injection: Injection) -> list[float]:
-        """Seconds from the fault to the first verdict of a part triggered after it, a figure a station."""
-        found = []
-        for name in injection.stations:
-            seen = self.answered_since(injection.at, name)
-            if seen is not None:
-                found.append((seen - injection.at) / 1e9)
-        return found
 
     def stations_of(self, member: Member) -> frozenset[str]:
         """The stations whose partitions a worker holds."""

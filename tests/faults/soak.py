@@ -34,7 +34,7 @@ from compose.services import Services  # noqa: E402
 from inference.datasets.synthetic import SyntheticDataset  # noqa: E402
 from inference.teach import teach  # noqa: E402
 from inference.teach_settings import TeachSettings  # noqa: E402
-from tests.faults import on_servers, on_workers  # noqa: E402
+from tests.faults import on_line, on_network, on_servers, on_workers  # noqa: E402
 from tests.faults.crew import Nursery  # noqa: E402
 from tests.faults.ledger import Row, check  # noqa: E402
 from tests.faults.rig import FaultRig, Line, line  # noqa: E402
@@ -43,10 +43,14 @@ from tests.faults.stage import Fault, Stage  # noqa: E402
 from tests.faults.table import fault_table  # noqa: E402
 from workers.commands import console  # noqa: E402
 
-FAULTS: tuple[Fault, ...] = (*on_workers.FAULTS, *on_servers.FAULTS)
+FAULTS: tuple[Fault, ...] = (
+    *on_workers.FAULTS,
+    *on_servers.FAULTS,
+    *on_network.FAULTS,
+    *on_line.FAULTS,
+)
 TIMES = 15
 PARTS = 20_000
-REAL_PARTS = 5_000
 
 
 def taught(folder: Path) -> Path:
@@ -88,6 +92,12 @@ def staged(folder: Path, *, models: Path | None = None) -> Iterator[Stage]:
         services.down(delete=True)
 
 
+def share(fault: Fault, parts: int) -> int:
+    """How many of all parts a class is to see: a quarter of them are shared by those on the real model."""
+    alike = sum(each.setup.real is fault.setup.real for each in FAULTS)
+    return -(-parts * (1 if fault.setup.real else 3) // 4 // alike)
+
+
 def run_class(stage: Stage, fault: Fault, times: int, parts: int) -> Row:
     """Put one class of faults in; a row whatever comes of it.
 
@@ -115,9 +125,9 @@ def _faults(stage: Stage, fault: Fault, running: Line, row: Row, times: int, par
         patience = time.monotonic() + 2.0 * parts / (running.setup.rate * running.setup.stations) + 5.0
         while running.traffic.sent < parts and time.monotonic() < patience:
             time.sleep(0.1)
-        row.after = running.resources()
     finally:
         running.finish(timeout=running.setup.to_gate_s + 30.0)
+    row.after = running.resources()
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -134,7 +144,7 @@ def main(words: Sequence[str] | None = None) -> int:
             shown.print(f"ready after {time.monotonic() - began:.0f} s")
             for fault in chosen:
                 shown.print(f"{fault.name} ({fault.key}) ...")
-                row = run_class(stage, fault, options.times, -(-options.parts // len(FAULTS)))
+                row = run_class(stage, fault, options.times, share(fault, options.parts))
                 rows.append(row)
                 shown.print(
                     f"  {row.times} times, {row.parts} parts, {row.seconds:.0f} s, "

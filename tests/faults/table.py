@@ -13,10 +13,15 @@ _RIGHT = (
     "times", "parts", "lost", "repeated", "conflicting", "unsafe", "out of order", "offsets back",
 )  # fmt: skip
 
+_CAPTION = (
+    "recovery, for each station that a fault hit: where a worker was gone, to the first verdict of another; "
+    "else to the first verdict of a part triggered after the fault"
+)
+
 
 def fault_table(rows: Sequence[Row]) -> Table:
     """One row a class of faults, and their sum."""
-    table = Table(title="Faults", caption="recovery: fault to first verdict of a part triggered after it")
+    table = Table(title="Faults", caption=_CAPTION)
     table.add_column("fault")
     for name in (*_RIGHT, "recovery p50 s", "max s", "memory MB", "descriptors"):
         table.add_column(name, justify="right")

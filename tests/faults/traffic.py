@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +12,19 @@ from pathlib import Path
 
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding
+from tests.faults.poison import Poison, frame_of, spoilt
 from tests.faults.shots import PRODUCT, Picture, Stamp
 from workers.bus.base import Bus
+from workers.capture.buffer import DiskBuffer
+from workers.capture.entry import Entry
 from workers.capture.log import AgentLog
 from workers.capture.publisher import Publisher
 from workers.capture.sources import SyntheticLine
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError
 from workers.topics import StationMap
+
+MAX_BACKLOG = 500
 
 
 @dataclass(slots=True)
@@ -61,6 +67,10 @@ class Traffic:
         rate: parts a second on each station.
         deadline_s: from trigger to gate, as the frames say it.
         clock: of a station's agent.
+
+    Attributes:
+        backlog: how many parts wait for their decision. A machine that cannot keep up is given time: no more
+            than ``MAX_BACKLOG`` parts are ever on their way.
     """
 
     def __init__(
@@ -75,13 +85,20 @@ class Traffic:
         deadline_s: float,
         clocks: Callable[[str], Clock] = lambda station: SystemClock(),
         delivery_timeout_s: float = 60.0,
+        heartbeats: str | None = None,
+        buffers: Callable[[str], DiskBuffer | None] = lambda station: None,
     ) -> None:
         self._pictures = pictures
+        self._topic = topic
+        self._deadline_s = deadline_s
+        self._bare = bus.producer()
+        self.backlog: Callable[[], int] = lambda: 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.rate = rate
         self.parts: dict[PartKey, Stamp] = {}
+        self._at: dict[PartKey, int] = {}
         self.stations: dict[str, Station] = {}
         for name in stations:
             publisher = Publisher(
@@ -97,6 +114,8 @@ class Traffic:
                 clock=clocks(name),
                 log=TrueLog(log_of(name)),
                 delivery_timeout_s=delivery_timeout_s,
+                buffer=buffers(name),
+                heartbeats=heartbeats,
             )
             at = len(self.stations) * 7 % len(pictures)
             self.stations[name] = Station(name, stations.partition(name), publisher, at)
@@ -111,6 +130,15 @@ class Traffic:
         """Parts whose frame never reached the broker."""
         return sum(station.publisher.failed for station in self.stations.values())
 
+    @property
+    def dropped(self) -> int:
+        """Parts whose images the agents' buffers gave up."""
+        return sum(station.publisher.dropped for station in self.stations.values())
+
+    def triggered_at(self, part: PartKey) -> int:
+        """When a part was triggered, nanoseconds since the epoch."""
+        return self._at[part]
+
     def send(self, name: str, stamp: Stamp | None = None) -> PartKey:
         """One part now; ``stamp`` in place of the one it would have had (stand-in frames only)."""
         with self._lock:
@@ -120,8 +148,25 @@ class Traffic:
             if stamp is not None:
                 picture = picture.stamped(stamp)
             part = station.publisher.next_part()
+            self._at[part] = time.time_ns()
             self.parts[part] = stamp or (Stamp.BAD if picture.bad else Stamp.GOOD)
             station.publisher.publish(part, picture.rgb, picture.depth)
+            return part
+
+    def send_spoilt(self, name: str, kind: Poison, rng: random.Random) -> PartKey:
+        """One part whose record is not what it should be, in its place among the station's."""
+        with self._lock:
+            station = self.stations[name]
+            part = station.publisher.next_part()
+            self._at[part] = time.time_ns()
+            self.parts[part] = Stamp.BAD
+            frame = frame_of(part, self._pictures[0], at=time.time_ns(), deadline_s=self._deadline_s)
+            value = spoilt(frame, kind, rng)
+            if kind is Poison.KEYLESS:
+                self._bare.send(self._topic, value, partition=station.partition)
+            else:
+                # Behind the publisher's frames, on its own connection: nothing may overtake them.
+                station.publisher._way.post(Entry.of_frame(frame, "rgb+depth"), value)
             return part
 
     def start(self) -> None:
@@ -142,7 +187,10 @@ class Traffic:
         due = {name: time.monotonic() + n / self.rate / 8 for n, name in enumerate(self.stations)}
         while not self._stop.is_set():
             now = time.monotonic()
+            crowded = self.backlog() >= MAX_BACKLOG
             for name in self.stations:
+                if crowded:
+                    due[name] = max(due[name], now + 0.05)
                 if due[name] <= now:
                     self.send(name)
                     # A machine that fell behind does not catch up in a burst.
@@ -161,3 +209,4 @@ class Traffic:
         self.pause()
         for station in self.stations.values():
             station.publisher.close(2.0)
+        self._bare.close(2.0)
