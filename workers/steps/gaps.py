@@ -9,7 +9,7 @@ station that sends nothing any more. The gate saw them pass, held no verdict, an
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -22,11 +22,15 @@ from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_verdict
 from workers.bus.base import TopicPartition
+from workers.steps.publishing import Outcome
 
 log = structlog.get_logger(__name__)
 
 Latest = Callable[[str], bytes | None]
 """The newest verdict of a station by (run, trigger), as ``VerdictStore.latest``."""
+
+Order = tuple[int, int]
+"""(run, trigger)."""
 
 MAX_STATIONS = 4096
 MAX_NAMED = 100_000
@@ -34,32 +38,56 @@ MAX_NAMED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """A frame or a notice read behind a gap, without its images."""
+
+    part: PartKey
+    product: str
+    captured_at: int
+    deadline: int
+    place: TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
-    """Parts of one station whose records are gone, in order, and how many records the gap took in all."""
+    """Parts of one station whose records are gone, in order.
 
-    parts: tuple[PartKey, ...] = ()
-    records: int = 0
+    Attributes:
+        witness: the first frame or notice of the station behind the gap.
+        parts: those before it.
+        records: how many records the gap took in all, of this and other stations.
+    """
 
-    def verdicts(self, witness: Frame | Notice, *, worker: str, now: int) -> Iterator[Verdict]:
-        """MISSING for each of them, in order.
+    witness: Witness
+    parts: tuple[PartKey, ...]
+    records: int
 
-        Nothing is known of them but their names: product, capture time and deadline are the witness's, the
-        first frame behind the gap. So the times are later than theirs were, which opens no gate.
+    def outcomes(self, *, worker: str, now: int, most: int = 256) -> Iterator[list[Outcome]]:
+        """MISSING for each of them, in order, at most ``most`` at a time; no record hangs on any.
+
+        Nothing is known of them but their names: product, capture time and deadline are the witness's. So the
+        times are later than theirs were, which opens no gate.
 
         Args:
             now: nanoseconds since the epoch.
         """
-        for part in self.parts:
-            yield Verdict(
-                part=part,
-                product=witness.product,
-                decision=Decision.MISSING,
-                reason=f"gap: {self.records} records were deleted before they were read",
-                worker=worker,
-                captured_at=witness.captured_at,
-                decided_at=now,
-                deadline=witness.deadline,
-            )
+        for first in range(0, len(self.parts), most):
+            yield [
+                Outcome(self.witness.place.partition, self._verdict(part, worker, now), ())
+                for part in self.parts[first : first + most]
+            ]
+
+    def _verdict(self, part: PartKey, worker: str, now: int) -> Verdict:
+        return Verdict(
+            part=part,
+            product=self.witness.product,
+            decision=Decision.MISSING,
+            reason=f"gap: {self.records} records were deleted before they were read",
+            worker=worker,
+            captured_at=self.witness.captured_at,
+            decided_at=now,
+            deadline=self.witness.deadline,
+        )
 
 
 @dataclass(slots=True)
@@ -72,14 +100,18 @@ class _Gap:
 class GapWatch:
     """What was read last of each station, and the gaps behind which it has not been read yet.
 
+    Reading asks nobody; ``lost`` asks Redis, which may be away, and may be called again until it answers.
+
     Args:
-        latest: asked for a station of which nothing was read here.
+        latest: a station's newest verdict: what others decided, or this worker in an earlier life.
     """
 
     def __init__(self, latest: Latest) -> None:
         self._latest = latest
-        self._newest: OrderedDict[str, tuple[tuple[int, int], TopicPartition]] = OrderedDict()
+        self._newest: OrderedDict[str, tuple[Order, TopicPartition]] = OrderedDict()
         self._gaps: dict[TopicPartition, _Gap] = {}
+        self._witnesses: deque[tuple[Witness, Order | None]] = deque()
+        self._found: list[Lost] = []
 
     def gap(self, place: TopicPartition, records: int) -> None:
         """So many records of a partition are gone unread."""
@@ -90,21 +122,44 @@ class GapWatch:
         gap.left = min(gap.left + records, MAX_NAMED)
         gap.done.clear()
 
-    def lost_before(self, part: PartKey, place: TopicPartition) -> Lost:
-        """The parts that are gone, if this is the first frame of its station behind a gap; else none.
+    def opened(self, found: Frame | Notice, place: TopicPartition) -> None:
+        """A frame or a notice was read."""
+        part = found.part
+        known = self._newest.get(part.station)
+        gap = self._gaps.get(place)
+        if gap is not None and part.station not in gap.done:
+            witness = Witness(part, found.product, found.captured_at, found.deadline, place)
+            self._witnesses.append((witness, None if known is None else known[0]))
+        if known is None or part.order > known[0]:
+            self._newest[part.station] = (part.order, place)
+        self._newest.move_to_end(part.station)
+        if len(self._newest) > MAX_STATIONS:
+            self._newest.popitem(last=False)
 
-        Never more than records are gone, whatever number a corrupt key holds; the newest are kept. To be
-        called before ``saw`` of the same part; calling it again after an error is safe.
+    def lost(self) -> list[Lost]:
+        """The parts that are gone, of each station that was read again behind a gap since the last call.
+
+        To be answered before anything that was read since. Never more than records are gone, whatever number
+        a corrupt key holds; the newest are kept.
 
         Raises:
-            StoreError: Redis was asked for the station's last part and is away.
+            StoreError: Redis is away; nothing is forgotten.
         """
-        gap = self._gaps.get(place)
+        while self._witnesses:
+            self._hear(*self._witnesses[0])
+            self._witnesses.popleft()
+        found, self._found = self._found, []
+        return found
+
+    def _hear(self, witness: Witness, last: Order | None) -> None:
+        part, gap = witness.part, self._gaps.get(witness.place)
         if gap is None or part.station in gap.done:
-            return Lost()
-        last = self._last(part.station)
+            return
+        decided = self._decided(part.station)
+        if decided is not None:
+            last = decided if last is None else max(last, decided)
         if last is not None and part.order <= last:
-            return Lost()  # sent again, or late: the first new one is still to come
+            return  # sent again, or late: the first new one is still to come
         gap.done.add(part.station)
         first = last[1] + 1 if last is not None and last[0] == part.run else 0
         kept = max(first, part.trigger - gap.left)
@@ -115,20 +170,10 @@ class GapWatch:
         parts = tuple(PartKey(part.station, part.run, trigger) for trigger in range(kept, part.trigger))
         if parts:
             log.error("worker.gap_parts", station=part.station, first=str(parts[0]), parts=len(parts))
-        lost = Lost(parts, gap.records)
+            self._found.append(Lost(witness, parts, gap.records))
         gap.left -= len(parts)
         if gap.left == 0 or len(gap.done) >= MAX_STATIONS:
-            del self._gaps[place]
-        return lost
-
-    def saw(self, part: PartKey, place: TopicPartition) -> None:
-        """A frame or a notice was read."""
-        known = self._newest.get(part.station)
-        if known is None or part.order > known[0]:
-            self._newest[part.station] = (part.order, place)
-        self._newest.move_to_end(part.station)
-        if len(self._newest) > MAX_STATIONS:
-            self._newest.popitem(last=False)
+            del self._gaps[witness.place]
 
     def forget(self, places: Iterable[TopicPartition]) -> None:
         """Partitions that are no longer ours: others read on, and what was last here is not the last."""
@@ -137,11 +182,10 @@ class GapWatch:
             self._gaps.pop(place, None)
         for station in [s for s, (_, place) in self._newest.items() if place in gone]:
             del self._newest[station]
+        self._witnesses = deque(entry for entry in self._witnesses if entry[0].place not in gone)
+        self._found = [lost for lost in self._found if lost.witness.place not in gone]
 
-    def _last(self, station: str) -> tuple[int, int] | None:
-        known = self._newest.get(station)
-        if known is not None:
-            return known[0]
+    def _decided(self, station: str) -> Order | None:
         standing = self._latest(station)
         if standing is None:
             return None
