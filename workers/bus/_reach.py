@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from workers.bus._client import kafka_errors
 from workers.errors import BusError
+
+_REFUSAL = re.compile(r"\w+AuthorizationFailed\w*")
 
 
 @contextlib.contextmanager
@@ -19,10 +22,17 @@ def reachable(bootstrap: str) -> Iterator[None]:
             f"no answer from Kafka at {bootstrap} ({type(error).__name__}):"
             " is it running? try `crosscheck services up`"
         ) from None
-    except kafka_errors.AuthorizationError as error:
-        raise BusError(
-            f"Kafka at {bootstrap}: this user may not do that ({type(error).__name__}): give it the rights that"
-            " `crosscheck rights` prints for its process"
-        ) from None
     except kafka_errors.KafkaError as error:
-        raise BusError(f"Kafka at {bootstrap}: {error}") from None
+        raise BusError(f"Kafka at {bootstrap}: {said(error)}") from None
+
+
+def said(error: Exception) -> str:
+    """A refusal in words: the client's own, and what to do where it is a matter of rights."""
+    # Some are wrapped: "Unexpected error in InitProducerIdResponse: [Error 31] ClusterAuthorization...".
+    refusal = _REFUSAL.search(f"{type(error).__name__} {error}")
+    if refusal:
+        return (
+            f"this user may not do that ({refusal.group()}): give it the rights that `crosscheck rights`"
+            " prints for its process"
+        )
+    return str(error)

@@ -27,7 +27,7 @@ from workers.bus._client import (
     record_util,
 )
 from workers.bus._probe import Refused, probe
-from workers.bus._reach import reachable
+from workers.bus._reach import reachable, said
 from workers.bus.base import MAX_RECORD_BYTES, TopicPartition, TopicSpec
 from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer
@@ -212,7 +212,12 @@ class KafkaBus:
                 if (count := present[topic]) is not None and count < spec.partitions:
                     admin.create_partitions({topic: spec.partitions})
                 configs = dict(_topic_configs(spec))
-                admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+                try:
+                    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+                except ValueError as error:
+                    # The client looks at the settings first, and finds none where we may not see them.
+                    refused = kafka_errors.TopicAuthorizationFailedError(str(error))
+                    raise BusError(f"{topic} at {self.settings.bootstrap}: {said(refused)}") from None
             admin.wait_for_topics(list(topics))
 
     def partitions(self, topic: str) -> int | None:
@@ -278,18 +283,18 @@ def require_listener(settings: KafkaSettings) -> None:
     Raises:
         BusError: nobody listens, or the broker and the settings do not agree on TLS or on the user.
     """
-    said: BusError | None = None
+    worst: BusError | None = None
     for address in settings.brokers():
         host, _, port = address.rpartition(":")
         try:
             probe(host.strip("[]"), int(port), settings.security, settings.connect_timeout)
         except BusError as error:
             # What one broker refuses says more than another that is away.
-            said = error if said is None or isinstance(error, Refused) else said
+            worst = error if worst is None or isinstance(error, Refused) else worst
         else:
             return
-    assert said is not None
-    raise said
+    assert worst is not None
+    raise worst
 
 
 def quiet_kafka_logging() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workers.bus._client import kafka_errors
+from workers.bus._reach import said
 from workers.bus.base import MAX_RECORD_BYTES, Consumer, Headers, TopicPartition, record_bytes
 from workers.errors import BusError, RecordTooLarge
 
@@ -42,7 +43,7 @@ class KafkaDelivery:
                 " is it running? try `crosscheck services up`"
             ) from None
         except kafka_errors.KafkaError as error:
-            raise BusError(f"{self._place}: Kafka at {self._bootstrap}: {error}") from None
+            raise BusError(f"{self._place}: Kafka at {self._bootstrap}: {said(error)}") from None
         return self._place, int(metadata.offset)
 
 
@@ -87,7 +88,7 @@ class KafkaBusProducer:
             )
         except (kafka_errors.KafkaError, AssertionError, ValueError) as error:
             self._release(size)
-            raise BusError(f"{place}: Kafka at {self._bootstrap}: {error}") from None
+            raise BusError(f"{place}: Kafka at {self._bootstrap}: {said(error)}") from None
         future.add_both(lambda _: self._release(size))
         return KafkaDelivery(future, place, size, self._bootstrap)
 
@@ -171,6 +172,9 @@ class KafkaBusProducer:
         except kafka_errors.KafkaError:
             known = None
         if not known or place.partition not in known:
+            if place.topic in self._client._metadata.unauthorized_topics:
+                refused = kafka_errors.TopicAuthorizationFailedError(place.topic)
+                raise BusError(f"{place}: Kafka at {self._bootstrap}: {said(refused)}")
             raise BusError(
                 f"{place} does not exist, or Kafka at {self._bootstrap} does not answer: create it with"
                 " `crosscheck topics`, see whether Kafka runs with `crosscheck services status`"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workers.bus._client import KafkaTopicPartition, OffsetAndMetadata, kafka_errors
+from workers.bus._reach import said
 from workers.bus.base import Consumer, Headers, TopicPartition
 from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer, KafkaDelivery, discard
@@ -168,7 +169,7 @@ class KafkaTransactionalProducer(KafkaBusProducer):
             except kafka_errors.KafkaError as error:
                 failed = error
             discard(client)
-            raise BusError(f"producer {self._id}: Kafka does not take its transactional id ({failed})")
+            raise BusError(f"producer {self._id}: Kafka does not take its transactional id: {said(failed)}")
 
     def _require_open(self) -> None:
         self._refuse_if_fenced()
@@ -188,7 +189,7 @@ class KafkaTransactionalProducer(KafkaBusProducer):
             return fenced
         if isinstance(error, Fenced):
             return error
-        return BusError(f"producer {self._id}: {what} by Kafka at {self._bootstrap}: {error}")
+        return BusError(f"producer {self._id}: {what} by Kafka at {self._bootstrap}: {said(error)}")
 
     def _abort_quietly(self) -> None:
         with contextlib.suppress(BusError):
