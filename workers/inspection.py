@@ -14,26 +14,27 @@ parts to the next one; what it had decided stands, byte for byte, whoever answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from threading import Event
-from typing import TypeVar
 
 import structlog
 
 from schemas.part import PartKey
 from schemas.verdict import Decision
-from workers.bus.base import Bus, Record, TopicPartition
+from workers.bus.base import Bus, Producer, Record, TopicPartition
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError, OffsetGap, StoreError
 from workers.models import Models
+from workers.patience import RETRY_S, Abandoned, Patience
 from workers.settings import Settings
 from workers.stages import COMMIT, IDLE, OPEN, POLL, STORE, StageTimes
 from workers.steps.aside import Aside
 from workers.steps.batching import Batcher
 from workers.steps.deadletter import DeadLetters
 from workers.steps.deciding import Judge
+from workers.steps.delivery import Acknowledged, Delivery, Transactional
 from workers.steps.flow import Flow
 from workers.steps.inspecting import BatchInspector
 from workers.steps.intake import Intake
@@ -51,17 +52,10 @@ from workers.store.verdicts import VerdictStore
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
 IDLE_POLL_S = 0.1
-RETRY_S = 0.5
 MODEL_POLL_S = 0.5
 """A model run that takes longer is waited for with polls in between."""
 BEAT_S = 2.0
-
-
-class _Abandoned(Exception):
-    """Told to stop while a sink is away: what is in hand is left, uncommitted, to the next worker."""
 
 
 class InspectionWorker:
@@ -94,7 +88,7 @@ class InspectionWorker:
         self._memory = SensorMemory(store)
         self._silhouettes = Silhouettes(store)
         self._pairer = Pairer(settings.pair_wait_ms / 1e3, self._sensors.down)
-        self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3)
+        self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3, settings.near_ms / 1e3)
         self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
         self._aside = Aside()
         self._intake = Intake(self._pairer, self._aside, self._judge, int(settings.max_message_mb * 2**20))
@@ -110,6 +104,7 @@ class InspectionWorker:
             self._silhouettes,
         )
         self._producer = bus.producer()
+        self._verdicts: Producer | None = None
         self._dead_letters = DeadLetters(
             self._producer,
             settings.topic("deadletter"),
@@ -118,29 +113,39 @@ class InspectionWorker:
             run_limit=settings.deadletter_run,
             ratio_limit=settings.deadletter_ratio,
         )
+        self._consumer = bus.consumer(
+            settings.group,
+            max_poll_records=settings.max_batch,
+            session_timeout=settings.session_timeout_ms / 1e3,
+            name=settings.worker,
+            member=settings.worker if settings.static_member else None,
+        )
         self._publisher = ResultPublisher(
             self._producer,
+            self._delivery(bus),
             store,
             self._dead_letters,
             self.stages,
-            settings.topic("verdicts"),
             settings.topic("heatmaps"),
             bus.partitions(settings.topic("verdicts")) or 1,
             on_step,
         )
         self._bench = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._next_beat = 0.0
-        self._stop: Event | None = None
-        self._leave_by: float | None = None
+        self._patience = Patience(self._clock, self._wait_for_sinks, settings.drain_s)
+        self._patiently = self._patience.call
         self._flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
         self.answered = 0
-        self._consumer = bus.consumer(
-            settings.group,
-            max_poll_records=settings.max_batch,
-            session_timeout=settings.session_timeout_ms / 1e3,
-            name=settings.worker,
-        )
         self._consumer.subscribe({settings.topic("frames")}, self)
+
+    def _delivery(self, bus: Bus) -> Delivery:
+        topic = self._settings.topic("verdicts")
+        if self._settings.delivery == "plain":
+            return Acknowledged(self._producer, topic)
+        # Heatmaps and dead letters go by the other producer: they are no part of any transaction.
+        name = f"{self._settings.group}.{self._settings.worker}"
+        self._verdicts = bus.producer(transactional_id=name)
+        return Transactional(self._verdicts, topic, self._consumer, self._offsets)
 
     # What the group tells us, from inside poll, on our own thread.
 
@@ -182,12 +187,12 @@ class InspectionWorker:
             DeadLetterFlood: too many unreadable records in a row.
         """
         log.info("worker.started", worker=self._settings.worker, group=self._settings.group)
-        self._stop = stop
+        self._patience.stop = stop
         try:
             while not stop.is_set():
                 self.step()
             self.drain()
-        except _Abandoned:
+        except Abandoned:
             log.warning("worker.left_unanswered", records=self._offsets.in_flight())
         finally:
             self.close()
@@ -198,8 +203,9 @@ class InspectionWorker:
         for pending in self._pairer.ready(self._clock.monotonic()):
             self._queue(pending)
         answered = self._answer_aside()
+        answered += self._answer(self._batcher.late(self._clock.now()))
         while self._batcher.due(self._clock.monotonic()):  # 4
-            answered += self._answer(self._batcher.take())  # 5, 6
+            answered += self._answer(self._batcher.take(self._clock.monotonic()))  # 5, 6
             self._commit()  # 7
         self._commit()
         self._flow.balance(self._consumer, held=self._held, size=self._pairer.size + self._batcher.size)
@@ -221,6 +227,8 @@ class InspectionWorker:
         try:
             self._consumer.close()
             self._producer.close()
+            if self._verdicts is not None:
+                self._verdicts.close()
         except BusError as error:
             log.warning("worker.close_failed", error=str(error))
         for threads in (self._decoders, self._bench):
@@ -338,11 +346,12 @@ class InspectionWorker:
     def _publish(self, outcomes: list[Outcome]) -> None:
         if not outcomes:
             return
-        self._patiently(lambda: self._publisher.publish(outcomes))
+        committed = self._patiently(lambda: self._publisher.publish(outcomes))
         for outcome in outcomes:
             self._dead_letters.answered(dead=bool(outcome.dead))
             for ticket in outcome.tickets:
                 self._offsets.finish(ticket)
+        self._offsets.committed(committed)
         self.answered += len(outcomes)
         self._dead_letters.check()
 
@@ -386,34 +395,10 @@ class InspectionWorker:
 
     # Outages.
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Call until the sinks answer; the line is paused meanwhile, polling keeps our place in the group.
-
-        Raises:
-            _Abandoned: they did not for ``drain_s`` after we were told to stop.
-        """
-        while True:
-            try:
-                result = call()
-            except (StoreError, BusError) as error:
-                if not error.retriable:
-                    raise
-                log.error("worker.sink_down", error=str(error))
-                if self._must_leave():
-                    raise _Abandoned from error
-                self._flow.pause(self._consumer, "sink down")
-                self._clock.sleep(RETRY_S)
-                self._take(self._poll_now())
-            else:
-                return result
-
-    def _must_leave(self) -> bool:
-        if self._stop is None or not self._stop.is_set():
-            return False
-        now = self._clock.monotonic()
-        if self._leave_by is None:
-            self._leave_by = now + self._settings.drain_s
-        return now >= self._leave_by
+    def _wait_for_sinks(self) -> None:
+        self._flow.pause(self._consumer, "sink down")
+        self._clock.sleep(RETRY_S)
+        self._take(self._poll_now())
 
     def _poll_now(self) -> list[Record]:
         try:

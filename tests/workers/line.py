@@ -19,6 +19,7 @@ from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
 from workers.inspection import InspectionWorker
 from workers.settings import Settings
+from workers.steps.step import OnStep, ignore
 from workers.store.verdicts import VerdictStore
 
 FRAMES, VERDICTS, DEAD = "inspection.frames", "inspection.verdicts", "inspection.deadletter"
@@ -40,10 +41,17 @@ class Line:
         self.store = VerdictStore(self.redis)
         self.producer = self.bus.producer()
 
-    def worker(self, model: Any = None, *, name: str = "w1", **settings: Any) -> InspectionWorker:
+    def worker(
+        self, model: Any = None, *, name: str = "w1", on_step: OnStep = ignore, **settings: Any
+    ) -> InspectionWorker:
         values: dict[str, Any] = {"worker": name, "max_delay_ms": 0, "log": "json"}
         return InspectionWorker(
-            Settings(**(values | settings)), self.bus, self.store, model or StandInModel(), clock=self.clock
+            Settings(**(values | settings)),
+            self.bus,
+            self.store,
+            model or StandInModel(),
+            clock=self.clock,
+            on_step=on_step,
         )
 
     def send(

@@ -8,6 +8,7 @@ belongs to an older epoch is forgotten here, before it can become a commit.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workers.bus.base import TopicPartition
@@ -83,6 +84,24 @@ class OffsetTracker:
             for partition, lane in self._lanes.items()
             if lane.next_offset is not None and (lane.committed is None or lane.next_offset > lane.committed)
         }
+
+    def committable_after(self, tickets: Iterable[Ticket]) -> dict[TopicPartition, int]:
+        """What could be committed of these tickets' partitions once they are finished; changes nothing."""
+        finished: dict[TopicPartition, set[int]] = {}
+        for ticket in tickets:
+            if self.current(ticket):
+                finished.setdefault(ticket.partition, set()).add(ticket.offset)
+        reached: dict[TopicPartition, int] = {}
+        for partition, offsets in finished.items():
+            lane = self._lanes[partition]
+            upto = lane.next_offset
+            for offset in lane.waiting:
+                if offset not in lane.done and offset not in offsets:
+                    break
+                upto = offset + 1
+            if upto is not None and (lane.committed is None or upto > lane.committed):
+                reached[partition] = upto
+        return reached
 
     def committed(self, offsets: dict[TopicPartition, int]) -> None:
         """Remember what the broker has acknowledged."""

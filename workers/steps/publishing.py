@@ -14,10 +14,10 @@ from schemas.heatmap import Heatmap
 from schemas.images import encode_map
 from schemas.verdict import Verdict
 from schemas.wire import encode
-from workers.bus.base import Delivery, Producer, Record
-from workers.errors import BusError, RecordTooLarge
+from workers.bus.base import Producer, Record
 from workers.stages import PUBLISH, STORE, StageTimes
 from workers.steps.deadletter import DeadLetters
+from workers.steps.delivery import Delivery, Offsets, Outgoing
 from workers.steps.offsets import Ticket
 from workers.steps.pending import PendingPart
 from workers.steps.step import OnStep, Step, ignore
@@ -75,17 +75,17 @@ class ResultPublisher:
     """Writes outcomes to Redis and to the result topics."""
 
     producer: Producer
+    delivery: Delivery
     store: VerdictStore
     dead_letters: DeadLetters
     stages: StageTimes
-    verdict_topic: str
     heatmap_topic: str
     partitions: int
     on_step: OnStep = ignore
     timeout_s: float = 10.0
 
-    def publish(self, outcomes: Sequence[Outcome]) -> list[bytes | None]:
-        """Publish all of them; returns the verdict bytes that stand, in order.
+    def publish(self, outcomes: Sequence[Outcome]) -> Offsets:
+        """Publish all of them; returns the offsets that were committed in the same transaction, if any were.
 
         Calling it again after an error is safe: the first write stands, and readers keep the first of a part.
 
@@ -95,9 +95,14 @@ class ResultPublisher:
         with self.stages.stage(STORE):
             fresh = [o.verdict for o in outcomes if o.verdict is not None and o.standing is None]
             decided = iter(self.store.decide_many(fresh))
-            standing = [
-                o.standing if o.standing is not None or o.verdict is None else next(decided).standing
+            outgoing = [
+                Outgoing(
+                    str(o.verdict.part).encode(),
+                    next(decided).standing if o.standing is None else o.standing,
+                    o.partition % self.partitions,
+                )
                 for o in outcomes
+                if o.verdict is not None
             ]
         self.on_step(Step.STORED)
         with self.stages.stage(PUBLISH):
@@ -106,29 +111,11 @@ class ResultPublisher:
             for outcome in outcomes:
                 for record, error in outcome.dead:
                     self.dead_letters.keep(record, error, self.timeout_s)
-            deliveries = [
-                self.producer.send(
-                    self.verdict_topic,
-                    value,
-                    key=str(outcome.verdict.part).encode(),
-                    partition=outcome.partition % self.partitions,
-                )
-                for outcome, value in zip(outcomes, standing, strict=True)
-                if value is not None and outcome.verdict is not None
-            ]
-            for delivery in deliveries:
-                self._wait(delivery)
+            committed = self.delivery.deliver(outgoing, [t for o in outcomes for t in o.tickets])
             for outcome in outcomes:
                 self._heatmap(outcome)
         self.on_step(Step.PRODUCED)
-        return standing
-
-    def _wait(self, delivery: Delivery) -> None:
-        try:
-            delivery.wait(self.timeout_s)
-        except RecordTooLarge as error:
-            # No verdict is that large: it fell with a heatmap of the batch before, and may be sent again.
-            raise BusError(str(error)) from None
+        return committed
 
     def _heatmap(self, outcome: Outcome) -> None:
         """Best effort: a heatmap never holds a verdict or a commit back."""
