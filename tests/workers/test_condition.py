@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from hypothesis import given
@@ -14,7 +15,7 @@ UP, SUSPECT, DOWN, RECOVERING = SensorState
 
 
 def run(
-    condition: Condition, good: list[bool | None], limits: Limits, *, start: int = 0
+    condition: Condition, good: Sequence[bool | None], limits: Limits, *, start: int = 0
 ) -> list[SensorState]:
     """The states after each part: good, bad, or nobody knows."""
     states = []

@@ -159,7 +159,7 @@ def test_a_late_half_does_not_wait_and_holds_nobody_up() -> None:
     offer_half(pairer, 2, "depth", WAIT)
     offer_half(pairer, 1, "depth", WAIT)
     late, whole = pairer.ready(WAIT)
-    assert (late.part.trigger, late.late) == (1, {"depth"})
+    assert (late.part.trigger, late.late) == (1, frozenset({"depth"}))
     assert (whole.part.trigger, whole.late) == (2, None)
     assert pairer.next_due() is None
 
