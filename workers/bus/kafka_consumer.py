@@ -19,6 +19,7 @@ from workers.bus._client import (
     kafka_errors,
 )
 from workers.bus._reach import reachable
+from workers.bus._rejoin import claim_nothing, keep_joins
 from workers.bus.base import AssignmentListener, Record, TopicPartition
 from workers.errors import BusError, Fenced, OffsetGap
 
@@ -89,7 +90,8 @@ class KafkaBusConsumer:
         """Join the group; partitions come and go inside ``poll``."""
         if self._group is None:
             raise ValueError("a consumer without a group reads by assign()")
-        self._listener = _Listener(self._client._net, listener, self._positions)
+        keep_joins(self._client._coordinator)
+        self._listener = _Listener(self._client, listener, self._positions)
         with reachable(self._bootstrap):
             # A leader that joins before it knows the topic would assign none of its partitions.
             for topic in topics:
@@ -275,9 +277,9 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """
 
     def __init__(
-        self, net: Any, listener: AssignmentListener | None, positions: dict[TopicPartition, int]
+        self, client: Any, listener: AssignmentListener | None, positions: dict[TopicPartition, int]
     ) -> None:
-        self._net = net
+        self._client = client
         self._to = listener
         self._positions = positions
         self.failure: Exception | None = None
@@ -293,6 +295,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._forget(revoked)
 
     async def on_partitions_lost(self, lost: Any) -> None:
+        claim_nothing(self._client._coordinator)
         if self._to is not None:
             await self._tell(self._to.on_lost, lost)
         self._forget(lost)
@@ -316,7 +319,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             except Exception as error:
                 self.failure = self.failure or error
             finally:
-                self._net.call_soon_threadsafe(settle)
+                self._client._net.call_soon_threadsafe(settle)
 
         threading.Thread(target=run, name="rebalance", daemon=True).start()
         await over
