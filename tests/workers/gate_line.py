@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 import fakeredis
 
@@ -84,7 +85,7 @@ class GateLine:
         assert facts["station"] == STATION
         self.alarms.append(name)
 
-    def __enter__(self) -> GateLine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -303,12 +303,12 @@ class Journal:
             _log.error(_ROTATION_FAILED, path=str(self._path), error=str(error))
             return False
         # From here on the new file is the journal, whatever else fails.
-        with suppress(OSError):
-            self._folder_to_disk()
         self._file.close()
         self._file, self._end = new, len(head)
         # A checkpoint that is itself long must not make every turn a rotation.
         self._rotate_at = max(self._max, 2 * self._end)
+        with suppress(OSError):
+            self._folder_to_disk()
         return True
 
     def _checkpoint(self, number: int) -> bytes:
