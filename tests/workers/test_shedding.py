@@ -165,6 +165,17 @@ def test_a_batch_larger_than_any_before_is_tried() -> None:
     assert service.of(8) == service.of(1)
 
 
+def test_one_batch_that_waited_for_a_sink_does_not_spoil_the_estimate_and_a_slower_model_is_learnt() -> None:
+    service = ServiceTime()
+    for _ in range(20):
+        service.observe(8, 0.08)
+    service.observe(8, 30.0)
+    assert service.of(8) < 0.3
+    for _ in range(20):
+        service.observe(8, 0.4)
+    assert 0.3 < service.of(8) < 0.6
+
+
 def test_the_estimate_has_a_margin_for_what_varies() -> None:
     service = ServiceTime()
     for step in range(200):

@@ -10,6 +10,7 @@ _WEIGHT = 0.2
 _WEIGHT_DOWN = 0.5
 _MARGIN = 2.0
 _FIRST_DEVIATION = 1 / 8
+_OUTLIER = 4.0
 
 
 @dataclass(slots=True)
@@ -18,7 +19,8 @@ class _Average:
     deviation: float = 0.0
 
     def add(self, seconds: float) -> None:
-        error = seconds - self.mean
+        # A batch that waited for a sink that was away says little of the next one.
+        error = min(seconds, _OUTLIER * self.mean) - self.mean
         weight = _WEIGHT_DOWN if seconds < self.mean / 2 else _WEIGHT
         self.mean += weight * error
         spread = abs(error) if weight == _WEIGHT else 0.0
