@@ -1,0 +1,275 @@
+"""`crosscheck audit`: a line that kept its word is proven, and each way of breaking it is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from schemas.part import PartKey
+from schemas.verdict import Decision, Verdict
+from schemas.wire import encode
+from tests.e2e.inprocess import Call, assert_one_line, command_line
+from tests.workers.archive_line import VERDICTS, ArchiveLine, verdict
+from tests.workers.frames import START
+from workers.archive.shifts import Shifts
+from workers.capture.log import AgentLog
+from workers.commands.audit import window
+from workers.errors import SettingsError
+from workers.gate import GateDecision, Journal, Reason
+from workers.gate.lines import ACTUATED, Entry
+
+S = 10**9
+DECISIONS = (Decision.PASS, Decision.REJECT, Decision.REVIEW, Decision.STALE, Decision.ERROR)
+REASONS = {
+    Decision.PASS: Reason.PASS,
+    Decision.REJECT: Reason.REJECT,
+    Decision.REVIEW: Reason.REVIEW,
+    Decision.STALE: Reason.STALE,
+    Decision.ERROR: Reason.ERROR,
+    Decision.MISSING: Reason.MISSING,
+}
+
+
+def part(trigger: int) -> PartKey:
+    return PartKey("s1", 1, trigger)
+
+
+def at(trigger: int) -> int:
+    return START + trigger * S
+
+
+class Evidence:
+    """Ten parts, two of each decision, told by log, journal and archive alike."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.archive = ArchiveLine(folder / "archive")
+        self.triggers: list[PartKey] = [part(n) for n in range(10)]
+        self.decisions = {part(n): DECISIONS[n % 5] for n in range(10)}
+        self.reasons: dict[PartKey, Reason] = {}
+        self.verdicts: list[Verdict] = [
+            replace(verdict(part(n), DECISIONS[n % 5]), captured_at=at(n)) for n in range(10)
+        ]
+        self.twice: list[PartKey] = []
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "triggers.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "gate.jsonl"
+
+    def write(self) -> None:
+        with AgentLog(self.log) as log:
+            for one in self.triggers:
+                log.trigger(one, at(one.trigger))
+        with Journal(self.journal, sync=False) as journal:
+            for one, decision in self.decisions.items():
+                journal.append([self.entry(one, decision)])
+                if decision is Decision.PASS:
+                    journal.note(one, ACTUATED, "opened")
+        text = self.journal.read_bytes()
+        for one in self.twice:
+            (line,) = [x for x in text.splitlines() if b"decision" in x and f'"{one}"'.encode() in x][:1]
+            self.journal.write_bytes(self.journal.read_bytes() + line + b"\n")
+        for found in self.verdicts:
+            self.archive.send(VERDICTS, encode(found), found.part)
+        sink = self.archive.sink()
+        self.archive.turn(sink)
+        sink.close()
+
+    def entry(self, one: PartKey, decision: Decision) -> Entry:
+        reason = self.reasons.get(one, REASONS[decision])
+        made = GateDecision(one, decision is Decision.PASS, decision, reason)
+        return Entry(made, at(one.trigger), at(one.trigger) + S, at(one.trigger) + S)
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    return Evidence(tmp_path)
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Call]:
+    monkeypatch.setenv("COLUMNS", "160")
+    with command_line(monkeypatch, capsys, tmp_path) as made:
+        yield made
+
+
+WORDS = ("audit", "--triggers", "triggers.jsonl", "--journal", "gate.jsonl", "--archive", "archive")
+
+
+def read(folder: Path) -> dict[str, int]:
+    found = json.loads((folder / "audit.json").read_text())
+    assert found["holds"] is not bool(found["exceptions"])
+    return dict(found["exceptions"])
+
+
+def test_a_line_that_kept_its_word_is_proven(evidence: Evidence, call: Call) -> None:
+    evidence.write()
+    done = call(*WORDS, "--json", "audit.json")
+    assert done.code == 0, done.out
+    assert "proven" in done.out
+    found = json.loads((evidence.folder / "audit.json").read_text())
+    assert (found["triggers"], found["decisions"], found["verdicts"], found["opened"]) == (10, 10, 10, 2)
+    assert found["by_verdict"] == dict.fromkeys(map(str, sorted(DECISIONS)), 2)
+    assert found["exceptions"] == {}
+
+
+def undecided(e: Evidence) -> None:
+    del e.decisions[part(3)]
+
+
+def no_verdict(e: Evidence) -> None:
+    e.verdicts = [v for v in e.verdicts if v.part != part(1)]
+
+
+def unsafe(e: Evidence) -> None:
+    e.decisions[part(1)] = Decision.PASS
+
+
+def opened_without(e: Evidence) -> None:
+    e.verdicts = [v for v in e.verdicts if v.part != part(0)]
+
+
+def differs(e: Evidence) -> None:
+    e.decisions[part(3)] = Decision.REVIEW
+
+
+def conflict(e: Evidence) -> None:
+    e.verdicts.append(replace(e.verdicts[1], decision=Decision.REVIEW, score=0.5))
+
+
+def no_trigger(e: Evidence) -> None:
+    e.verdicts.append(replace(verdict(part(77)), captured_at=at(5)))
+
+
+def unknown(e: Evidence) -> None:
+    e.decisions[part(5).__class__("s1", 1, 66)] = Decision.MISSING
+
+
+def twice(e: Evidence) -> None:
+    e.twice.append(part(4))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "named"),
+    [
+        (undecided, "part without decision"),
+        (no_verdict, "decision without verdict"),
+        (unsafe, "gate opened without a PASS verdict"),
+        (opened_without, "gate opened without a PASS verdict"),
+        (differs, "decision is not the verdict's"),
+        (conflict, "conflicting verdicts"),
+        (no_trigger, "verdict without trigger"),
+        (unknown, "decision without trigger"),
+        (twice, "part decided twice"),
+    ],
+)
+def test_each_exception_is_named_and_is_the_only_one(
+    evidence: Evidence, call: Call, break_it: Callable[[Evidence], None], named: str
+) -> None:
+    break_it(evidence)
+    evidence.write()
+    done = call(*WORDS, "--json", "audit.json")
+    assert done.code == 1, done.out
+    assert "not proven" in done.out
+    assert read(evidence.folder) == {named: 1}
+    assert named in done.out
+
+
+def damage_log(e: Evidence) -> None:
+    e.log.write_bytes(e.log.read_bytes() + b'{"event": "trigger", "part"\n')
+
+
+def damage_journal(e: Evidence) -> None:
+    lines = e.journal.read_bytes().splitlines(keepends=True)
+    # Not of a decision: only the line is lost, no part with it.
+    lines.append(lines[-1].replace(b"opened", b"closed"))
+    e.journal.write_bytes(b"".join(lines))
+
+
+def damage_archive(e: Evidence) -> None:
+    (table,) = e.folder.glob("archive/shifts/*/verdicts/*")
+    table.write_bytes(table.read_bytes() + b"\n")
+
+
+def test_damaged_lines_are_named(evidence: Evidence, call: Call) -> None:
+    evidence.write()
+    damage_log(evidence)
+    damage_journal(evidence)
+    done = call(*WORDS, "--json", "audit.json")
+    assert done.code == 1
+    assert read(evidence.folder) == {"damaged line or record": 2}
+    assert "triggers.jsonl:11" in done.out
+
+
+def test_a_table_that_was_touched_is_not_believed(evidence: Evidence, call: Call) -> None:
+    evidence.write()
+    damage_archive(evidence)
+    done = call(*WORDS, "--json", "audit.json")
+    assert done.code == 1
+    exceptions = read(evidence.folder)
+    assert exceptions["archive does not hold"] == 1
+    # The two that were passed have no proof any more.
+    assert exceptions["gate opened without a PASS verdict"] == 2
+
+
+def test_a_part_that_the_gate_decided_alone_is_counted_and_no_exception(
+    evidence: Evidence, call: Call
+) -> None:
+    evidence.decisions[part(4)] = Decision.MISSING
+    evidence.verdicts = [v for v in evidence.verdicts if v.part != part(4)]
+    evidence.decisions[part(5)] = Decision.MISSING
+    evidence.reasons[part(5)] = Reason.LATE
+    evidence.write()
+    done = call(*WORDS, "--json", "audit.json")
+    assert done.code == 0, done.out
+    found = json.loads((evidence.folder / "audit.json").read_text())
+    assert (found["alone"], found["late"], found["verdicts"]) == (1, 1, 9)
+
+
+def test_only_the_window_is_audited(evidence: Evidence, call: Call) -> None:
+    undecided(evidence)
+    evidence.write()
+    words = (*WORDS, "--json", "audit.json", "--from")
+    assert call(*words, "2023-11-14T22:13:24", "--to", "2023-11-14T22:13:28+00:00").code == 0
+    found = json.loads((evidence.folder / "audit.json").read_text())
+    assert found["triggers"] == 4
+    assert call(*words, "2023-11-14T22:13:23").code == 1
+
+
+def test_exceptions_are_cut_short_and_listed_in_full_when_asked(evidence: Evidence, call: Call) -> None:
+    evidence.decisions.clear()
+    evidence.write()
+    assert "and 5 more" in call(*WORDS).out
+    assert all(str(part(n)) in call(*WORDS, "--all").out for n in range(10))
+
+
+def test_mistakes_are_one_line(evidence: Evidence, call: Call) -> None:
+    evidence.write()
+    assert_one_line(call(*WORDS[:-1], "nowhere"), 2, "nowhere")
+    assert_one_line(call(*WORDS, "--from", "yesterday"), 2, "--from", "ISO")
+    assert_one_line(call(*WORDS, "--to", "1970-01-01"), 2, "--to")
+    assert_one_line(call("audit", "--triggers", "no.jsonl", *WORDS[3:]), 2, "no.jsonl")
+    assert_one_line(call(*WORDS, "--shifts", "25:00"), 2, "--shifts")
+
+
+def test_windows() -> None:
+    plan = Shifts.parse("06:00,14:00,22:00")
+    now = START + 60 * S
+    shift = plan.at(START)
+    assert window(None, None, plan, now) == (0, now - 10 * S)
+    assert window("shift", None, plan, now) == (shift.start, now - 10 * S)
+    assert window("shift", "shift", plan, now) == (shift.start, now - 10 * S)
+    early = window("2023-11-14T07:00", "shift", plan, now)
+    assert early == (shift.start - 15 * 3600 * S, shift.start - 8 * 3600 * S)
+    with pytest.raises(SettingsError):
+        window(None, "shift", plan, now)
