@@ -92,6 +92,22 @@ class MembershipContract(ContractHelpers):
         first.resume(everything)
         assert {record.source for record in self.read(8, first)} == everything
 
+    def test_members_that_are_busy_between_short_polls_come_to_share_the_partitions(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
+        first, told = self.joined(bus, topic, group)
+        second = bus.consumer(group)
+        second.subscribe({topic})
+        rounds = 0
+        while len(first.assignment()) != 2 or len(second.assignment()) != 2:
+            rounds += 1
+            assert rounds < 100
+            for consumer in (first, second):
+                assert consumer.poll(0) == []
+                # A batch is inspected meanwhile; what the group decides comes while nobody looks.
+                self.pass_time(0.15)
+        assert sum(map(len, told.revoked)) == 2
+
     # Static members.
 
     def test_a_static_member_that_restarts_keeps_its_partitions_and_the_others_hear_nothing(

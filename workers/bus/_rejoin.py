@@ -1,9 +1,10 @@
-"""Two repairs of how kafka-python (3.0.12) joins a group again.
+"""Repairs of how kafka-python (3.0.12) joins a group again.
 
-Both show when a member does something between its polls, as every worker does that runs a model. Without the
-first, a join that completes meanwhile is thrown away and begun anew, time after time: two busy members keep
-each other rebalancing for as long as they are unlucky. Without the second, a member that was removed claims
-what it held before when it comes back, and the leader takes it from whoever holds it now.
+They show when a member does something between its polls, as every worker does that runs a model. A join that
+completes meanwhile is thrown away and begun anew, time after time: two busy members keep each other
+rebalancing for as long as they are unlucky. One whose reason has gone meanwhile is never finished: heartbeats
+stay off, and the member is removed without noticing. And a member that was removed claims what it held before
+when it comes back: the leader takes it from whoever holds it now.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ class _Unread:
 
 
 def keep_joins(coordinator: Any) -> None:
-    """Let a join that completes between two polls count at the second of them."""
-    client_join = coordinator.join_group_async
+    """Let a join that completes between two polls count at the second of them, and each be finished."""
+    client_join, client_need = coordinator.join_group_async, coordinator.need_rejoin
+
+    def need_rejoin() -> bool:
+        return bool(coordinator.rejoining or client_need())
 
     async def join_group(timeout_ms: float | None = None) -> Any:
         join = coordinator._join_task
@@ -43,6 +47,7 @@ def keep_joins(coordinator: Any) -> None:
         return await client_join(timeout_ms=timeout_ms)
 
     coordinator.join_group_async = join_group
+    coordinator.need_rejoin = need_rejoin
 
 
 def claim_nothing(coordinator: Any) -> None:
