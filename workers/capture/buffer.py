@@ -248,9 +248,9 @@ class DiskBuffer:
             self._mark.advance(seq)
 
     def oldest_frames(self) -> int | None:
-        """The number of the oldest file of frames that may be given up, or None."""
+        """The number of the oldest file of frames whose end would make room, or None."""
         with self._lock:
-            return min(self._segments[_FRAMES], default=None)
+            return min((n for n, segment in self._segments[_FRAMES].items() if segment.size), default=None)
 
     def give_up(self, number: int) -> None:
         """Delete a file of frames with all that is in it: its parts are told by notices from now on."""
