@@ -32,7 +32,7 @@ class S3Storage:
         self, bucket: str, prefix: str, *, endpoint: str | None = None, timeout_s: float = 10.0
     ) -> None:
         try:
-            import boto3
+            import boto3.session
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
         except ModuleNotFoundError:
@@ -43,7 +43,7 @@ class S3Storage:
         self._prefix = f"{prefix}/" if prefix else ""
         self.where = f"s3://{bucket}/{prefix}"
         try:
-            self._client: Any = boto3.client(
+            self._client: Any = boto3.session.Session().client(
                 "s3",
                 endpoint_url=endpoint,
                 config=Config(
