@@ -51,6 +51,7 @@ def test_a_half_that_stays_alone_leaves_when_its_waiting_time_is_up() -> None:
     assert list(pairer.ready(WAIT - 0.001)) == []
     (part,) = pairer.ready(WAIT)
     assert part.present == {"rgb"}
+    assert not part.hurried
 
 
 def test_nobody_waits_for_a_sensor_that_is_down() -> None:
@@ -132,7 +133,8 @@ def test_a_half_does_not_wait_beyond_its_deadline_less_a_model_run() -> None:
     pairer.offer(of, record(of), ticket(), now=5.0, read_at=of.captured_at + 10_000_000)
     assert pairer.next_due() == pytest.approx(5.05)
     assert list(pairer.ready(5.049)) == []
-    assert len(list(pairer.ready(5.0501))) == 1
+    (part,) = pairer.ready(5.0501)
+    assert part.hurried
 
 
 def test_a_part_with_a_near_deadline_takes_those_in_front_of_it_along() -> None:

@@ -192,6 +192,26 @@ def test_a_late_record_without_an_answer_is_still_judged_without_what_is_not_the
     assert (part.use_rgb, part.reasons) == (False, ("rgb:missing",))
 
 
+def hurried(sensors: SensorWatch, trigger: int) -> PendingPart:
+    part = pending(frame(trigger, with_depth=False))
+    part.hurried = True
+    sensors.observe(part)
+    return part
+
+
+def test_a_few_parts_that_their_deadlines_hurry_do_not_take_a_sensor_down_but_a_row_of_them_does() -> None:
+    sensors = watch()
+    for trigger in range(0, 30, 3):
+        for one in (trigger, trigger + 1):
+            part = hurried(sensors, one)
+            assert (part.use_depth, part.reasons) == (False, ("depth:missing",))
+        see(sensors, trigger + 2)
+        assert sensors.states()["s1", "depth"] is SensorState.UP
+    for trigger in range(30, 35):
+        hurried(sensors, trigger)
+    assert sensors.down("s1") == {"depth"}
+
+
 # What is known after the model.
 
 

@@ -68,18 +68,20 @@ class _Queue:
 
     def __init__(self) -> None:
         self.order: list[tuple[tuple[int, int], PartKey]] = []
-        self.waiting: dict[PartKey, tuple[PendingPart, float]] = {}
+        self.waiting: dict[PartKey, tuple[PendingPart, float, float]] = {}
 
-    def put(self, pending: PendingPart, due: float) -> None:
+    def put(self, pending: PendingPart, due: float, fair: float) -> None:
         if pending.part not in self.waiting:
             insort(self.order, (pending.part.order, pending.part))
-        self.waiting[pending.part] = (pending, due)
+        self.waiting[pending.part] = (pending, due, fair)
 
     def head(self) -> PendingPart:
         return self.waiting[self.order[0][1]][0]
 
-    def pop(self) -> PendingPart:
-        return self.waiting.pop(self.order.pop(0)[1])[0]
+    def pop(self, now: float) -> PendingPart:
+        pending, _, fair = self.waiting.pop(self.order.pop(0)[1])
+        pending.hurried = now < fair
+        return pending
 
     def due(self, now: float) -> bool:
         # Of any part, not of the first alone: one behind it may have to go sooner, and order is kept.
@@ -148,7 +150,10 @@ class Pairer:
             self._late.append(pending)
         else:
             queue = self._queues.setdefault(frame.part.station, _Queue())
-            queue.put(pending, self._due(pending))
+            usual = self._skews.wait(frame.part.station)
+            queue.put(
+                pending, pending.arrived + min(usual, self._reach(pending)), pending.arrived + usual / 2
+            )
 
     def _in_reach(self, left: _Left, frame: Frame, record: Record, now: float) -> frozenset[str]:
         """The sensors in a late record that a longer wait, still within bounds, had caught."""
@@ -159,9 +164,6 @@ class Pairer:
             return frozenset()
         self._skews.too_late(frame.part.station, _apart(skew, record, left.stamped))
         return fresh
-
-    def _due(self, pending: PendingPart) -> float:
-        return pending.arrived + min(self._skews.wait(pending.part.station), self._reach(pending))
 
     def _reach(self, pending: PendingPart) -> float:
         """Seconds that the part could wait at the very most."""
@@ -180,7 +182,7 @@ class Pairer:
                     break
                 if self._waits(queue.head()) and not queue.due(now):
                     break
-                pending = queue.pop()
+                pending = queue.pop(now)
                 self._remember(pending)
                 yield pending
 
@@ -208,7 +210,7 @@ class Pairer:
         """Monotonic seconds when the next part leaves, at the latest; None when nothing waits."""
         dues = [late.arrived for late in self._late]
         for queue in self._queues.values():
-            dues.extend(due for _, due in queue.waiting.values())
+            dues.extend(due for _, due, _ in queue.waiting.values())
             if queue.order and not self._waits(queue.head()):
                 # A sensor went down meanwhile: there is nothing left to wait for.
                 dues.append(queue.head().arrived)
@@ -243,7 +245,7 @@ class Pairer:
     @property
     def size(self) -> int:
         """Bytes held."""
-        waiting = sum(p.size for queue in self._queues.values() for p, _ in queue.waiting.values())
+        waiting = sum(p.size for queue in self._queues.values() for p, _, _ in queue.waiting.values())
         return waiting + sum(late.size for late in self._late)
 
     @property

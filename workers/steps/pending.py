@@ -35,6 +35,8 @@ class PendingPart:
         faulty: the sensors that were bad for this part before it was decoded.
         held: the sensors that are left out though nothing is known against this image: they are to recover.
         shots: when each sensor fired, where its image came in a record.
+        hurried: it left before half of its usual wait was up, for its deadline's sake or that of a part
+            behind it: what it lacks may be on its way.
         late: None for a part in its own right. Else its part had left before this record came and has an
             answer, or gets one first; of the sensors in it, those that a longer wait had caught.
     """
@@ -50,6 +52,7 @@ class PendingPart:
     faulty: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
     shots: dict[str, Shot] = field(default_factory=dict)
+    hurried: bool = False
     late: frozenset[str] | None = None
 
     @property

@@ -126,6 +126,10 @@ class SensorWatch:
             if pending.late is not None:
                 if why is None and name in pending.late:
                     condition.rested(pending.read_at)
+            elif why == "missing" and pending.hurried and before is not SensorState.DOWN:
+                # Too short a wait says little about the sensor, until it goes on and on.
+                faulty.add(name)
+                condition.doubted(why, part, pending.read_at, self._limits)
             elif why is not None:
                 faulty.add(name)
                 condition.failed(why, part, pending.read_at, self._limits)
