@@ -27,6 +27,8 @@ from workers.store.verdicts import START, Decided, GateEntry
 _log = structlog.get_logger(__name__)
 
 _READ = 256
+_LOOK_AGAIN = 20_000_000
+"""Nanoseconds between two questions after one part."""
 
 
 class GateStore(Protocol):
@@ -111,7 +113,7 @@ class VerdictFeed:
         self._held: dict[PartKey, Held] = {}
         self._unclaimed: OrderedDict[PartKey, Held] = OrderedDict()
         self._waiting: dict[PartKey, Arrival] = {}
-        self._checked: set[PartKey] = set()
+        self._checked: dict[PartKey, int] = {}
         self._missing: deque[Verdict] = deque()
         self._recorded: deque[Recorded] = deque()
         self._unanswered: OrderedDict[PartKey, None] = OrderedDict()
@@ -149,7 +151,7 @@ class VerdictFeed:
             self._held.pop(part, None)
             self._unclaimed.pop(part, None)
             self._waiting.pop(part, None)
-            self._checked.discard(part)
+            self._checked.pop(part, None)
             if missing is None:
                 return
             self._unanswered[part] = None
@@ -209,12 +211,17 @@ class VerdictFeed:
             block_ms = 0
 
     def _look_up(self) -> None:
-        soon = self._clock.now() + self._check_before
+        now = self._clock.now()
+        soon = now + self._check_before
         with self._lock:
+            # Again and again until it is due: what is written after the first look comes through the stream,
+            # unless that is trimmed or lost in these very moments.
             parts = [
                 part
                 for part, arrival in self._waiting.items()
-                if arrival.due <= soon and part not in self._held and part not in self._checked
+                if arrival.due <= soon
+                and part not in self._held
+                and abs(now - self._checked.get(part, 0)) >= _LOOK_AGAIN
             ]
         if not parts:
             return
@@ -224,8 +231,7 @@ class VerdictFeed:
             if verdict is not None:
                 self._file(part, verdict, now, stated=None)
         with self._lock:
-            # Once is enough: a verdict written from now on comes through the stream.
-            self._checked |= self._waiting.keys() & set(parts)
+            self._checked.update((part, now) for part in parts if part in self._waiting)
 
     def _file(self, part: PartKey, verdict: bytes, now: int, *, stated: Decision | None) -> None:
         if self._decided(part):
