@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.5
 RETRY_S = 1.0
+"""After a first failure; twice as long after each further one, up to ``MAX_RETRY_S``."""
+MAX_RETRY_S = 15.0
 STALL_S = 2.0
 """Between two polls; what was read after a longer pause may have lain here, and is no witness of the time."""
 MAX_WAITING = 10_000
@@ -144,17 +146,21 @@ class HeartbeatListener:
             self._thread.join(2 * POLL_S + RETRY_S)
 
     def _listen(self) -> None:
+        pause = RETRY_S
         while not self._stop.is_set():
-            if not self._read(POLL_S):
-                self._stop.wait(RETRY_S)
+            if self._read(POLL_S):
+                pause = RETRY_S
+            else:
+                self._stop.wait(pause)
+                pause = min(2 * pause, MAX_RETRY_S)
         self._reader.close()
 
     def _read(self, timeout: float) -> bool:
         try:
             self._heard.extend(self._reader.read(timeout))
-        except BusError as error:
+        except Exception as error:  # whatever it is, a thread that ends unseen would watch no clock any more
             if not self._away:
-                log.warning("worker.heartbeats_away", error=str(error))
+                log.warning("worker.heartbeats_away", kind=type(error).__name__, error=str(error))
             self._away = True
             self._reader.close()
             return False
