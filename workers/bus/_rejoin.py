@@ -50,6 +50,11 @@ def keep_joins(coordinator: Any) -> None:
     coordinator.need_rejoin = need_rejoin
 
 
+def know_topics(coordinator: Any) -> None:
+    """Let the first join count: the leader would begin another, once it hears of the topics it assigned."""
+    coordinator._handle_metadata_update(coordinator._cluster)
+
+
 def claim_nothing(coordinator: Any) -> None:
     """Let a member that has lost its partitions say so when it joins again."""
     for assignor in coordinator._assignors.values():

@@ -19,7 +19,7 @@ from workers.bus._client import (
     kafka_errors,
 )
 from workers.bus._reach import reachable
-from workers.bus._rejoin import claim_nothing, keep_joins
+from workers.bus._rejoin import claim_nothing, keep_joins, know_topics
 from workers.bus.base import AssignmentListener, Record, TopicPartition
 from workers.errors import BusError, Fenced, OffsetGap
 
@@ -96,7 +96,8 @@ class KafkaBusConsumer:
             # A leader that joins before it knows the topic would assign none of its partitions.
             for topic in topics:
                 self._client.partitions_for_topic(topic)
-        self._client.subscribe(sorted(topics), listener=self._listener)
+            self._client.subscribe(sorted(topics), listener=self._listener)
+            know_topics(self._client._coordinator)
 
     def assign(self, partitions: AbstractSet[TopicPartition]) -> None:
         """Read exactly these partitions."""
