@@ -15,6 +15,8 @@ from workers.errors import SettingsError
 
 PREFIX = "CROSSCHECK_"
 CONFIG_VARIABLE = "CROSSCHECK_CONFIG"
+# What is said of a wrong value of these does not repeat it.
+_SECRET = ("redis", "kafka_password", "redis_password")
 
 
 def _worker_name() -> str:
@@ -27,7 +29,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]")
-    redis: str = Field("redis://127.0.0.1:6379/0", description="Redis URL")
+    # Not shown: a URL may carry a password.
+    redis: str = Field("redis://127.0.0.1:6379/0", repr=False, description="Redis URL")
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
         "plaintext", description="How Kafka is spoken to"
     )
@@ -147,7 +150,8 @@ def _problem(error: ValidationError, file: Path | None) -> str:
         known = ", ".join(sorted(Settings.model_fields))
         return f"{file or 'settings'}: unknown setting {name!r}; known: {known}"
     where = f" or {name!r} in {file}" if file else ""
-    return f"setting {PREFIX}{name.upper()}{where}: {first['msg']}, found {first['input']!r}"
+    found = "" if name in _SECRET else f", found {first['input']!r}"
+    return f"setting {PREFIX}{name.upper()}{where}: {first['msg']}{found}"
 
 
 def load_settings(file: Path | None = None, **flags: Any) -> Settings:

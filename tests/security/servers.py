@@ -77,30 +77,43 @@ class TlsFront:
         self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
+        self._clients: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         self.sent = bytearray()
         """What clients sent, once decrypted."""
 
     def close(self) -> None:
-        """Stop listening; connections end with their clients."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        """Stop listening and end every connection."""
+        for each in (self._listener, *self._clients):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
             thread.join(5)
+        for each in self._clients:
+            each.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
+                # A descriptor of its own: wrapping one in TLS takes it over.
+                kept = client.dup()
+                self._clients.append(kept)
+                thread = threading.Thread(target=self._serve, args=(client, kept), daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _serve(self, raw: socket.socket) -> None:
+    def _serve(self, raw: socket.socket, kept: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._talk(raw)
+        with contextlib.suppress(OSError):
+            kept.shutdown(socket.SHUT_RDWR)
+
+    def _talk(self, raw: socket.socket) -> None:
         # One thread a connection: an SSL socket must not be read and written by two at once.
-        with raw, contextlib.suppress(OSError):
+        with raw:
             raw.settimeout(10)
             with (
                 self._context.wrap_socket(raw, server_side=True) as client,

@@ -113,7 +113,8 @@ def connect(
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             socket_keepalive=True,
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.01), retries),
+            # None yet: what is wrong with the settings stays wrong, and is said at once.
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.01), 0),
             max_connections=max_connections,
             decode_responses=False,
             **(security or RedisSecurity()).options(url),
@@ -124,6 +125,7 @@ def connect(
         ) from None
     with guarded(client, "answer a ping"):
         client.ping()
+    client.set_retry(Retry(ExponentialBackoff(cap=0.2, base=0.01), retries))
     return client
 
 
@@ -141,7 +143,9 @@ def guarded(client: redis.Redis, what: str) -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise StoreError(f"redis at {address(client)}: could not {what}: {error}; {_fix(error)}") from error
+        raise StoreError(
+            f"redis at {address(client)}: could not {what}: {error}; {_fix(client, error)}"
+        ) from error
     except OSError as error:
         raise StoreError(f"redis at {address(client)}: could not {what}: {error}; {_REACH}") from error
 
@@ -149,16 +153,20 @@ def guarded(client: redis.Redis, what: str) -> Iterator[None]:
 _REACH = "check that it runs and that this address reaches it"
 
 
-def _fix(error: redis.RedisError) -> str:
+def _fix(client: redis.Redis, error: redis.RedisError) -> str:
     text = str(error).upper()
     if isinstance(error, redis.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
         return (
             "check the user and the password in the URL (redis://USER:PASSWORD@HOST:PORT) or in"
             " CROSSCHECK_REDIS_USER and CROSSCHECK_REDIS_PASSWORD"
         )
-    if "NOPERM" in text or isinstance(error, redis.exceptions.NoPermissionError):
+    # Redis 6 has words of its own for what a script may not do.
+    denied = isinstance(error, redis.exceptions.NoPermissionError)
+    if denied or "NOPERM" in text or "USER EXECUTING THE SCRIPT" in text:
         return "this user may not do that: give it the rights that `crosscheck rights` prints for its process"
     if isinstance(error, redis.TimeoutError):
+        if "connecting" in str(error) and client.connection_pool.connection_class is _TlsConnection:
+            return "it does not speak TLS on this port, or is slow: use its TLS port, or write redis://"
         return "it is up but slow, or the network drops packets: look at its load, or raise the timeout"
     if isinstance(error, redis.ConnectionError):
         cause = error.__cause__ or error.__context__
