@@ -15,7 +15,7 @@ parts to the next one; what it had decided stands, byte for byte, whoever answer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Event
 
@@ -23,19 +23,23 @@ import structlog
 
 from schemas.part import PartKey
 from schemas.verdict import Decision
-from workers.bus.base import Bus, Producer, Record, TopicPartition
+from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
-from workers.errors import BusError, OffsetGap, StoreError
+from workers.errors import BusError, ClockOffset, OffsetGap
 from workers.models import Models
 from workers.patience import RETRY_S, Abandoned, Patience
 from workers.settings import Settings
 from workers.stages import COMMIT, IDLE, OPEN, POLL, STORE, StageTimes
+from workers.steps.answering import Answering
 from workers.steps.aside import Aside
 from workers.steps.batching import Batcher
+from workers.steps.clocks import AgentClocks
 from workers.steps.deadletter import DeadLetters
 from workers.steps.deciding import Judge
 from workers.steps.delivery import Acknowledged, Delivery, Transactional
 from workers.steps.flow import Flow
+from workers.steps.gaps import GapWatch
+from workers.steps.heartbeats import HeartbeatListener
 from workers.steps.inspecting import BatchInspector
 from workers.steps.intake import Intake
 from workers.steps.memory import SensorMemory
@@ -43,19 +47,22 @@ from workers.steps.offsets import OffsetTracker
 from workers.steps.pairing import Pairer
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
-from workers.steps.sensors import SensorWatch
+from workers.steps.sensors import SensorState, SensorWatch
+from workers.steps.shedding import shedding
 from workers.steps.silhouettes import Silhouettes
+from workers.steps.skew import Skews
 from workers.steps.step import OnStep, Step, ignore
 from workers.steps.triage import Triage
 from workers.store import keys
 from workers.store.verdicts import VerdictStore
+from workers.vitals import State, Vitals
+from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
 IDLE_POLL_S = 0.1
-MODEL_POLL_S = 0.5
-"""A model run that takes longer is waited for with polls in between."""
-BEAT_S = 2.0
+LONGEST_RUN = 10
+"""How many times the stall limit one model run may take."""
 
 
 class InspectionWorker:
@@ -65,6 +72,7 @@ class InspectionWorker:
 
     Args:
         on_step: called as each numbered step is done, for tests that end the process there.
+        watchdog: told of every turn; whoever runs the process starts it.
     """
 
     def __init__(
@@ -76,35 +84,51 @@ class InspectionWorker:
         *,
         clock: Clock | None = None,
         on_step: OnStep = ignore,
+        watchdog: Watchdog | None = None,
     ) -> None:
         keys.checked("CROSSCHECK_WORKER: worker", settings.worker)
         self._settings = settings
         self._clock = clock or SystemClock()
         self._store = store
         self._on_step = on_step
+        self._watchdog = watchdog or Watchdog(stall_s=settings.stall_s, clock=self._clock)
         self.stages = StageTimes(self._clock)
+        self._vitals = Vitals(settings.worker, store, self._clock, self._watchdog)
+        self._patience = Patience(self._clock, self._wait_for_sinks, settings.drain_s)
+        self._flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
         self._offsets = OffsetTracker()
-        self._sensors = SensorWatch(settings.sensor_down_after, settings.sensor_up_after)
-        self._memory = SensorMemory(store)
-        self._silhouettes = Silhouettes(store)
-        self._pairer = Pairer(settings.pair_wait_ms / 1e3, self._sensors.down)
-        self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3, settings.near_ms / 1e3)
         self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
+        # Steps 2 to 4.
+        near = settings.near_ms / 1e3
+        self._sensors = SensorWatch(settings.sensor_down_after, settings.sensor_up_after, looks=True)
+        self._skews = Skews(settings.pair_wait_ms / 1e3)
+        self._memory = SensorMemory(store, self._skews)
+        self._heard: set[str] = set()
+        self._silhouettes = Silhouettes(store)
+        self._pairer = Pairer(settings.pair_wait_ms / 1e3, self._sensors.down, near_s=near, skews=self._skews)
+        self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3, near)
         self._aside = Aside()
-        self._intake = Intake(self._pairer, self._aside, self._judge, int(settings.max_message_mb * 2**20))
-        self._triage = Triage(store, self._judge, self._clock, settings.max_attempts)
-        self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
-        self._inspector = BatchInspector(
-            models,
+        self._gaps = GapWatch(store.latest)
+        self._clocks = AgentClocks(settings.max_clock_offset_ms / 1e3, self._clock)
+        self._beats = HeartbeatListener(bus, settings.topic("heartbeats"), self._clock)
+        self._intake = Intake(
+            self._pairer,
+            self._aside,
             self._judge,
-            self._clock,
-            self.stages,
-            self._decoders,
-            self._keep_heatmap,
-            self._silhouettes,
+            self._gaps,
+            self._clocks,
+            int(settings.max_message_mb * 2**20),
         )
+        # Steps 5 to 7.
         self._producer = bus.producer()
-        self._verdicts: Producer | None = None
+        self._consumer = bus.consumer(
+            settings.group,
+            max_poll_records=settings.max_batch,
+            session_timeout=settings.session_timeout_ms / 1e3,
+            name=settings.worker,
+            member=settings.worker if settings.static_member else None,
+        )
+        self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._dead_letters = DeadLetters(
             self._producer,
             settings.topic("deadletter"),
@@ -113,39 +137,54 @@ class InspectionWorker:
             run_limit=settings.deadletter_run,
             ratio_limit=settings.deadletter_ratio,
         )
-        self._consumer = bus.consumer(
-            settings.group,
-            max_poll_records=settings.max_batch,
-            session_timeout=settings.session_timeout_ms / 1e3,
-            name=settings.worker,
-            member=settings.worker if settings.static_member else None,
+        verdicts = settings.topic("verdicts")
+        # In transactions heatmaps and dead letters go by the other producer: they are no part of them.
+        self._delivery: Delivery = (
+            Acknowledged(self._producer, verdicts)
+            if settings.delivery == "plain"
+            else Transactional(
+                bus.producer(transactional_id=f"{settings.group}.{settings.worker}"),
+                verdicts,
+                self._consumer,
+                self._offsets,
+            )
         )
-        self._publisher = ResultPublisher(
+        publisher = ResultPublisher(
             self._producer,
-            self._delivery(bus),
+            self._delivery,
             store,
             self._dead_letters,
             self.stages,
             settings.topic("heatmaps"),
-            bus.partitions(settings.topic("verdicts")) or 1,
+            bus.partitions(verdicts) or 1,
             on_step,
         )
-        self._bench = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._next_beat = 0.0
-        self._patience = Patience(self._clock, self._wait_for_sinks, settings.drain_s)
-        self._patiently = self._patience.call
-        self._flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
-        self.answered = 0
+        self._answering = Answering(
+            store=store,
+            triage=Triage(store, self._judge, self._clock, settings.max_attempts, self._refuse),
+            inspector=BatchInspector(
+                models,
+                self._judge,
+                self._clock,
+                self.stages,
+                self._decoders,
+                self._keep_heatmap,
+                self._silhouettes,
+            ),
+            publisher=publisher,
+            dead_letters=self._dead_letters,
+            offsets=self._offsets,
+            aside=self._aside,
+            shedding=shedding(settings.shedding, max_batch=settings.max_batch),
+            patience=self._patience,
+            clock=self._clock,
+            stages=self.stages,
+            on_step=on_step,
+            busy=partial(self._watchdog.busy, LONGEST_RUN * settings.stall_s),
+            meanwhile=self._poll_beside_the_model,
+            learn=self._learn,
+        )
         self._consumer.subscribe({settings.topic("frames")}, self)
-
-    def _delivery(self, bus: Bus) -> Delivery:
-        topic = self._settings.topic("verdicts")
-        if self._settings.delivery == "plain":
-            return Acknowledged(self._producer, topic)
-        # Heatmaps and dead letters go by the other producer: they are no part of any transaction.
-        name = f"{self._settings.group}.{self._settings.worker}"
-        self._verdicts = bus.producer(transactional_id=name)
-        return Transactional(self._verdicts, topic, self._consumer, self._offsets)
 
     # What the group tells us, from inside poll, on our own thread.
 
@@ -176,7 +215,12 @@ class InspectionWorker:
         self._pairer.drop(self._offsets.current)
         self._batcher.drop(self._offsets.current)
         self._aside.drop(self._offsets.current)
-        self._silhouettes.forget(self._sensors.forget(partitions))
+        self._gaps.forget(partitions)
+        self._forget_stations(self._sensors.forget(partitions))
+
+    def _forget_stations(self, stations: Sequence[str]) -> None:
+        self._silhouettes.forget(stations)
+        self._skews.forget(stations)
 
     # The loop.
 
@@ -188,6 +232,7 @@ class InspectionWorker:
         """
         log.info("worker.started", worker=self._settings.worker, group=self._settings.group)
         self._patience.stop = stop
+        self._beats.start()
         try:
             while not stop.is_set():
                 self.step()
@@ -199,40 +244,52 @@ class InspectionWorker:
 
     def step(self) -> int:
         """One turn of the loop; returns how many parts were answered."""
+        before = self._answering.answered
+        self._watchdog.turned()
+        self._beats.drain(self._clocks)
         self._take(self._poll())  # 1, 2, 3
+        self._answer_lost()
         for pending in self._pairer.ready(self._clock.monotonic()):
             self._queue(pending)
-        answered = self._answer_aside()
-        answered += self._answer(self._batcher.late(self._clock.now()))
+        self._answer_aside()
+        self._answer(self._batcher.late(self._clock.now()))
         while self._batcher.due(self._clock.monotonic()):  # 4
-            answered += self._answer(self._batcher.take(self._clock.monotonic()))  # 5, 6
+            self._answer(self._more())  # 5, 6
             self._commit()  # 7
         self._commit()
         self._flow.balance(self._consumer, held=self._held, size=self._pairer.size + self._batcher.size)
-        self._beat()
-        return answered
+        self._vitals.beat(self._state)
+        self._vitals.look_for_lag(self._consumer, self._offsets)
+        return self._answering.answered - before
 
     def drain(self) -> None:
         """Answer what was read, for at most ``drain_s``; the rest is redelivered to somebody else."""
         until = self._clock.monotonic() + self._settings.drain_s
+        self._answer_lost()
         while (self._held or len(self._aside)) and self._clock.monotonic() < until:
+            self._watchdog.turned(paused=True)
             for pending in self._pairer.ready(float("inf")):
                 self._queue(pending)
             self._answer_aside()
-            self._answer(self._batcher.take())
+            self._answer(self._more())
             self._commit()
+
+    @property
+    def answered(self) -> int:
+        """Parts and records answered so far."""
+        return self._answering.answered
 
     def close(self) -> None:
         """Leave the group and let go of the broker. Closing twice is allowed."""
         try:
             self._consumer.close()
             self._producer.close()
-            if self._verdicts is not None:
-                self._verdicts.close()
+            self._delivery.close()
         except BusError as error:
             log.warning("worker.close_failed", error=str(error))
-        for threads in (self._decoders, self._bench):
-            threads.shutdown(wait=False)
+        self._beats.close()
+        self._answering.close()
+        self._decoders.shutdown(wait=False)
         log.info("worker.stopped", worker=self._settings.worker, answered=self.answered)
 
     def _poll(self) -> list[Record]:
@@ -249,11 +306,12 @@ class InspectionWorker:
                 self._jump(gap)
             except BusError as error:
                 log.warning("worker.poll_failed", error=str(error))
+                self._watchdog.turned(paused=True)
                 self._clock.sleep(RETRY_S)
         return []
 
     def _jump(self, gap: OffsetGap) -> None:
-        # Their frames are gone unread. The gate answers MISSING for each of their parts: it saw them pass.
+        # Their frames are gone unread: the first one behind names the parts, and each is answered MISSING.
         log.error("worker.offset_gap", missing=gap.missing, error=str(gap))
         place = TopicPartition(gap.topic, gap.partition)
         try:
@@ -262,6 +320,7 @@ class InspectionWorker:
             # It has gone to somebody else, who will find the same gap.
             log.warning("worker.seek_failed", error=str(error))
             return
+        self._gaps.gap(place, gap.missing)
         if gap.wanted > gap.end:
             # Made anew: its offsets begin again, and the old ones would hold the commits of the new back.
             self.drain()
@@ -286,74 +345,48 @@ class InspectionWorker:
     def _queue(self, pending: PendingPart) -> None:
         station = pending.part.station
         if not self._sensors.knows(station):
-            self._patiently(partial(self._memory.restore, self._sensors, station))
+            self._patience.call(partial(self._memory.restore, self._sensors, station))
             self._silhouettes.recall(station)
+        self._heard.add(station)
         for change in self._sensors.observe(pending):
-            log.warning(
-                "worker.sensor",
-                station=change.station,
-                sensor=change.sensor,
-                state=change.state,
-                why=change.why,
-            )
+            change.tell()
         self._batcher.add(pending)
         self._on_step(Step.PAIRED)
 
-    def _answer_aside(self) -> int:
+    def _refuse(self, pending: PendingPart) -> ClockOffset | None:
+        return self._clocks.refusal(pending.part.station)
+
+    def _learn(self, pending: PendingPart, outcome: Outcome) -> None:
+        if outcome.look is not None:
+            for change in self._sensors.learn(pending, outcome.look):
+                change.tell()
+
+    def _answer_lost(self) -> None:
+        """MISSING for the parts whose frames were deleted unread, before anything that came behind them."""
+        for lost in self._patience.call(self._gaps.lost):
+            for outcomes in lost.outcomes(worker=self._settings.worker, now=self._clock.now()):
+                self._answering.publish(outcomes)
+
+    def _answer_aside(self) -> None:
         """Publish what needs no model and has nothing of its station in front of it."""
-        ready = self._aside.ready(self._behind)
-        self._publish(ready)
-        return len(ready)
+        self._answering.publish(self._aside.ready(self._behind))
 
     def _behind(self, part: PartKey) -> bool:
         if part in self._pairer or part in self._batcher:
             return False
         return self._pairer.holds(part.station) or self._batcher.holds(part.station)
 
-    def _answer(self, batch: list[PendingPart]) -> int:
-        batch = [p for p in batch if any(map(self._offsets.current, p.tickets))]
+    def _more(self, parts: int | None = None) -> list[PendingPart]:
+        return self._batcher.take(self._clock.monotonic(), parts)
+
+    def _answer(self, batch: list[PendingPart]) -> None:
         if not batch:
-            return 0
-        self._on_step(Step.BATCHED)
-        with self.stages.stage(STORE):
-            groups = self._patiently(lambda: self._triage.sort(batch))
-        turn = {pending.part: index for index, pending in enumerate(batch)}
-        for group in groups:
-            outcomes = [*group.answered, *self._inspect(group.parts)]
-            outcomes.sort(key=lambda o: -1 if o.verdict is None else turn.get(o.verdict.part, -1))
-            self._publish(self._aside.among(outcomes))
-        with self.stages.stage(STORE):
-            stations = {p.part.station for p in batch}
-            self._patiently(lambda: self._memory.remember(self._sensors, stations))
-            self._silhouettes.keep(stations)
-        return len(batch)
-
-    def _inspect(self, parts: list[PendingPart]) -> list[Outcome]:
-        """The model on its own thread: however long it takes, polling keeps our place in the group."""
-        if not parts:
-            return []
-        with self.stages.stage(STORE):
-            keys = [pending.part for pending in parts]
-            attempts = self._patiently(partial(self._store.begin_attempts, keys))
-        running = self._bench.submit(self._inspector.inspect, parts, attempts)
-        while not wait([running], MODEL_POLL_S).done:
-            self._flow.pause(self._consumer, "the model is busy")
-            self._take(self._poll_now())
-        outcomes = running.result()
-        self._on_step(Step.INSPECTED)
-        return outcomes
-
-    def _publish(self, outcomes: list[Outcome]) -> None:
-        if not outcomes:
             return
-        committed = self._patiently(lambda: self._publisher.publish(outcomes))
-        for outcome in outcomes:
-            self._dead_letters.answered(dead=bool(outcome.dead))
-            for ticket in outcome.tickets:
-                self._offsets.finish(ticket)
-        self._offsets.committed(committed)
-        self.answered += len(outcomes)
-        self._dead_letters.check()
+        self._answering.answer(batch, len(self._batcher), self._more)
+        with self.stages.stage(STORE):
+            stations, self._heard = self._heard, set()
+            self._patience.call(lambda: self._memory.remember(self._sensors, stations))
+            self._silhouettes.keep(stations)
 
     def _commit(self) -> None:
         offsets = self._offsets.committable()
@@ -369,24 +402,22 @@ class InspectionWorker:
         self._offsets.committed(offsets)
         self._on_step(Step.COMMITTED)
 
-    def _beat(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._next_beat:
-            return
-        self._next_beat = now + BEAT_S
-        state: dict[str, str | int | float] = {
-            "at": self._clock.now(),
+    def _state(self) -> State:
+        """What the heartbeat says."""
+        self._forget_stations(self._sensors.drop_idle(self._clock.now()))
+        states = self._sensors.states().items()
+        return {
             "answered": self.answered,
             "held": self._held,
             "paused": int(self._flow.paused),
             "partitions": ",".join(sorted(str(p.partition) for p in self._consumer.assignment())),
             "dead_letters": self._dead_letters.total,
+            "sensors": ",".join(
+                f"{s}:{n}:{state}" for (s, n), state in states if state is not SensorState.UP
+            ),
+            "clocks": ",".join(f"{name}:{offset:.3f}" for name, offset in self._clocks.stations().items()),
+            "untrusted": ",".join(self._clocks.untrusted()),
         }
-        try:
-            self._store.beat(self._settings.worker, state)
-        except StoreError as error:
-            # The heartbeat tells; it does not decide. The next verdict will find Redis away by itself.
-            log.warning("worker.beat_failed", error=str(error))
 
     @property
     def _held(self) -> int:
@@ -396,8 +427,13 @@ class InspectionWorker:
     # Outages.
 
     def _wait_for_sinks(self) -> None:
+        self._watchdog.turned(paused=True)
         self._flow.pause(self._consumer, "sink down")
         self._clock.sleep(RETRY_S)
+        self._take(self._poll_now())
+
+    def _poll_beside_the_model(self) -> None:
+        self._flow.pause(self._consumer, "the model is busy")
         self._take(self._poll_now())
 
     def _poll_now(self) -> list[Record]:

@@ -17,9 +17,9 @@ from schemas.wire import encode
 from tests.workers.frames import START, frame
 from tests.workers.line import FRAMES, Line
 from tests.workers.standin import StandInModel, by_sensors
-from workers import inspection
 from workers.bus.base import TopicPartition
 from workers.errors import DeadLetterFlood
+from workers.steps import answering
 
 
 def notice(trigger: int, *, station: str = "s1", why: str = "buffer full") -> Notice:
@@ -143,7 +143,7 @@ class SlowModel(StandInModel):
 def test_a_slow_batch_keeps_its_worker_in_the_group_and_its_partitions(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "MODEL_POLL_S", 0.001)
+    monkeypatch.setattr(answering, "MODEL_POLL_S", 0.001)
     model = SlowModel()
     worker = line.worker(model, session_timeout_ms=6000)
     worker.step()

@@ -112,6 +112,9 @@ class FlakyTopic:
             raise BusError("no answer")
         return committed
 
+    def close(self) -> None:
+        self._delivery.close()
+
 
 class WorkerCore(RuleBasedStateMachine):
     """Any number of workers, three stations on two partitions, and everything that goes wrong."""
@@ -157,7 +160,7 @@ class WorkerCore(RuleBasedStateMachine):
             )
         finally:
             line.store = held
-        publisher = member.worker._publisher
+        publisher = member.worker._answering.publisher
         publisher.delivery = FlakyTopic(publisher.delivery, self.trouble)
         self.members.append(member)
 
@@ -179,8 +182,8 @@ class WorkerCore(RuleBasedStateMachine):
         """It does not leave the group and signs nothing off: its session has to run out."""
         assert member.worker is not None
         self.members.remove(member)
-        for threads in (member.worker._bench, member.worker._decoders):
-            threads.shutdown(wait=False)
+        member.worker._answering.close()
+        member.worker._decoders.shutdown(wait=False)
 
     @precondition(lambda self: self.members)
     @rule(which=st.integers(0, 2), turns=st.integers(1, 4))

@@ -12,13 +12,14 @@ from tests.workers.line import FRAMES, VERDICTS, Line
 from workers.bus.base import Consumer, Record, TopicPartition
 from workers.errors import BusError, Fenced
 from workers.inspection import InspectionWorker
+from workers.steps.delivery import Transactional
 from workers.steps.offsets import OffsetTracker
 
 PLACE = TopicPartition(FRAMES, 0)
 
 
-def transactional(line: Line, name: str = "w1", **settings: object) -> InspectionWorker:
-    return line.worker(name=name, delivery="transactions", **settings)
+def transactional(line: Line) -> InspectionWorker:
+    return line.worker(delivery="transactions")
 
 
 def committed_reader(line: Line) -> Consumer:
@@ -67,8 +68,9 @@ def test_a_lost_answer_to_a_commit_does_not_show_a_verdict_twice(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = transactional(line)
-    producer = worker._verdicts
-    assert producer is not None
+    delivery = worker._delivery
+    assert isinstance(delivery, Transactional)
+    producer = delivery.producer
     commit = producer.commit_transaction
     lost: list[int] = []
 
@@ -96,8 +98,9 @@ def test_a_worker_whose_name_was_taken_ends_instead_of_answering_twice(line: Lin
 
 def test_a_dead_workers_open_transaction_is_never_seen_and_its_parts_are_answered_again(line: Line) -> None:
     dead = transactional(line)
-    producer = dead._verdicts
-    assert producer is not None
+    delivery = dead._delivery
+    assert isinstance(delivery, Transactional)
+    producer = delivery.producer
     producer.begin()
     producer.send(VERDICTS, b"half a batch", partition=0)
     # It never comes back; its successor has its name.

@@ -16,6 +16,7 @@ from workers.inspection import InspectionWorker
 from workers.logs import configure_logs
 from workers.model_folder import ModelFolder
 from workers.settings import Settings
+from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,10 @@ def frames_at_once(asked: int) -> int:
 
 
 def run_worker(settings: Settings, *, stages: Path | None) -> None:
-    """Run until SIGINT or SIGTERM; then answer what is in hand, commit and leave the group."""
+    """Run until SIGINT or SIGTERM; then answer what is in hand, commit and leave the group.
+
+    A worker that has work and does not move for ``stall_s`` ends the process with exit code 70.
+    """
     configure_logs(settings.log)
     _check_device(settings.device)
     torch.set_num_threads(1)
@@ -47,10 +51,15 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
     store = open_store(settings)
     bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter")
     try:
-        worker = InspectionWorker(settings, bus, store, models)
+        watchdog = Watchdog(stall_s=settings.stall_s)
+        worker = InspectionWorker(settings, bus, store, models, watchdog=watchdog)
         log.info("worker.ready", bundles=models.bundles, frames_at_once=at_once)
-        with console.stop_on_signal() as stop:
-            worker.run(stop)
+        watchdog.start()
+        try:
+            with console.stop_on_signal() as stop:
+                worker.run(stop)
+        finally:
+            watchdog.stop()
         console.write_json(stages, worker.stages.to_json())
     finally:
         bus.close()

@@ -13,6 +13,7 @@ from schemas.verdict import Decision, Source, Verdict
 from workers.bus.base import Record
 from workers.clock import Clock
 from workers.steps.pending import PendingPart
+from workers.steps.shedding import SHED
 
 
 def decide(inspection: Inspection, min_coverage: float) -> tuple[Decision, str | None]:
@@ -108,6 +109,10 @@ class Judge:
     def stale(self, pending: PendingPart) -> Verdict:
         """STALE: the deadline was gone when the part reached the worker."""
         return self._unscored(pending, Decision.STALE, "deadline", 1, None)
+
+    def shed(self, pending: PendingPart) -> Verdict:
+        """STALE: it could not be in time any more, and gave way to parts that can."""
+        return self._unscored(pending, Decision.STALE, SHED, 1, None)
 
     def worn_out(self, pending: PendingPart, attempt: int) -> Verdict:
         """ERROR: this part has already taken its workers down with it."""

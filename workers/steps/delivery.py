@@ -37,6 +37,10 @@ class Delivery(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of what is its own."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
@@ -56,6 +60,9 @@ class Acknowledged:
                 # No verdict is that large: it fell with a heatmap of the batch before, and may be sent again.
                 raise BusError(str(error)) from None
         return {}
+
+    def close(self) -> None:
+        """The producer is not its own."""
 
 
 @dataclass(slots=True)
@@ -103,6 +110,10 @@ class Transactional:
             raise
         self._doubtful = {}
         return offsets
+
+    def close(self) -> None:
+        """Let go of the producer; what is open is aborted. Raises BusError."""
+        self.producer.close()
 
     def _happened(self, offsets: Offsets) -> bool:
         return all((self.consumer.committed(p) or 0) >= offset for p, offset in offsets.items())

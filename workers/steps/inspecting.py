@@ -16,6 +16,7 @@ from workers.models import Model, Models
 from workers.stages import DECODE, INSPECT, StageTimes
 from workers.steps.deciding import Judge
 from workers.steps.decode import decode_sample
+from workers.steps.looking import Look, look
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome
 from workers.steps.silhouettes import Silhouettes
@@ -65,8 +66,9 @@ class BatchInspector:
                 )
                 share = (self.clock.monotonic() - started) * 1e3 / len(indices)
             for index, inspection in zip(indices, inspections, strict=True):
+                seen = look(batch[index], samples[index], model, inspection)
                 outcomes[index] = self._inspected(
-                    batch[index], inspection, model, attempts[index], started, share
+                    batch[index], inspection, seen, model, attempts[index], started, share
                 )
         return [outcomes[index] for index in range(len(batch))]
 
@@ -110,6 +112,7 @@ class BatchInspector:
         self,
         pending: PendingPart,
         inspection: Inspection,
+        seen: Look,
         model: Model,
         attempt: int,
         started: float,
@@ -135,4 +138,4 @@ class BatchInspector:
             pending.part.station, pending.frame.product, model.bundle_hash, inspection, verdict.decision
         )
         keep = self.keep_heatmap(verdict.decision)
-        return Outcome.of(pending, verdict, heatmap=inspection.heatmap if keep else None)
+        return Outcome.of(pending, verdict, heatmap=inspection.heatmap if keep else None, look=seen)

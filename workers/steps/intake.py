@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import structlog
 
 from schemas.errors import SchemaError
-from schemas.frame import Frame
 from schemas.notice import Notice
 from workers.bus.base import Record
 from workers.steps.aside import Aside
+from workers.steps.clocks import AgentClocks
 from workers.steps.deciding import Judge
 from workers.steps.decode import open_record, part_of
+from workers.steps.gaps import GapWatch
 from workers.steps.offsets import Ticket
 from workers.steps.pairing import Pairer
 from workers.steps.publishing import Outcome
@@ -31,10 +32,12 @@ class Intake:
     pairer: Pairer
     aside: Aside
     judge: Judge
+    gaps: GapWatch
+    clocks: AgentClocks
     max_record: int
 
-    def take(self, record: Record, ticket: Ticket, *, now: float, read_at: int) -> Frame | None:
-        """Take one record in; returns the frame it holds.
+    def take(self, record: Record, ticket: Ticket, *, now: float, read_at: int) -> None:
+        """Take one record in.
 
         Args:
             now: monotonic seconds.
@@ -42,14 +45,14 @@ class Intake:
         """
         try:
             found = open_record(record, self.max_record)
+            self.gaps.opened(found, record.source)
             if isinstance(found, Notice):
                 self._missing(found, record, ticket)
-                return None
+                return
+            self.clocks.saw(found.part.station, found.captured_at, now)
             self.pairer.offer(found, record, ticket, now=now, read_at=read_at)
         except SchemaError as error:
             self._unreadable(record, ticket, error)
-            return None
-        return found
 
     def _missing(self, notice: Notice, record: Record, ticket: Ticket) -> None:
         log.warning("worker.notice", part=str(notice.part), why=notice.why)

@@ -103,6 +103,11 @@ class OffsetTracker:
                 reached[partition] = upto
         return reached
 
+    def undecided(self, partition: TopicPartition) -> int | None:
+        """The oldest record of a partition that is in flight, or None."""
+        lane = self._lanes.get(partition)
+        return lane.waiting[0] if lane is not None and lane.waiting else None
+
     def committed(self, offsets: dict[TopicPartition, int]) -> None:
         """Remember what the broker has acknowledged."""
         for partition, offset in offsets.items():

@@ -18,6 +18,7 @@ from workers.bus.base import Producer, Record
 from workers.stages import PUBLISH, STORE, StageTimes
 from workers.steps.deadletter import DeadLetters
 from workers.steps.delivery import Delivery, Offsets, Outgoing
+from workers.steps.looking import Look
 from workers.steps.offsets import Ticket
 from workers.steps.pending import PendingPart
 from workers.steps.step import OnStep, Step, ignore
@@ -34,6 +35,7 @@ class Outcome:
         dead: the records that go to the dead-letter topic, each with its error.
         tickets: what may be committed once all of it is acknowledged.
         standing: the verdict that already stands, when the worker knew before asking.
+        look: what the part's images said of their sensors, where the model saw it.
     """
 
     partition: int
@@ -42,6 +44,7 @@ class Outcome:
     heatmap: HeatmapArray | None = None
     dead: tuple[tuple[Record, CrosscheckError], ...] = ()
     standing: bytes | None = None
+    look: Look | None = None
 
     @property
     def station(self) -> str | None:
@@ -64,10 +67,11 @@ class Outcome:
         heatmap: HeatmapArray | None = None,
         dead: tuple[tuple[Record, CrosscheckError], ...] = (),
         standing: bytes | None = None,
+        look: Look | None = None,
     ) -> Outcome:
         """The outcome of a part: on the partition of its first record, for all of its tickets."""
         place = pending.tickets[0].partition.partition
-        return cls(place, verdict, tuple(pending.tickets), heatmap, dead, standing)
+        return cls(place, verdict, tuple(pending.tickets), heatmap, dead, standing, look)
 
 
 @dataclass(slots=True)

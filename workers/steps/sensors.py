@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
+import structlog
+
 from schemas.errors import SchemaError
 from schemas.part import PartKey
 from schemas.payload import ImagePayload
@@ -20,6 +22,8 @@ from workers.steps.pending import PendingPart, Shot
 from workers.steps.usual import Usual
 
 __all__ = ["SENSORS", "SensorState", "SensorWatch", "Transition"]
+
+log = structlog.get_logger(__name__)
 
 SENSORS = ("rgb", "depth")
 MAX_STATIONS = 1024
@@ -46,6 +50,18 @@ class Transition:
     state: SensorState
     why: str
     part: PartKey
+
+    def tell(self) -> None:
+        """The event, for logs."""
+        log.warning(
+            "worker.sensor",
+            station=self.station,
+            sensor=self.sensor,
+            before=self.before.value,
+            state=self.state.value,
+            why=self.why,
+            part=str(self.part),
+        )
 
 
 @dataclass(slots=True)

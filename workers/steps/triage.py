@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from schemas.errors import CrosscheckError
+from schemas.part import PartKey
 from workers.clock import Clock
 from workers.steps.deciding import Judge
 from workers.steps.pending import PendingPart
@@ -16,64 +18,75 @@ Refusal = Callable[[PendingPart], CrosscheckError | None]
 """Why a part is not to be scored at all, or None."""
 
 
-def nothing_against(pending: PendingPart) -> CrosscheckError | None:
-    """Every part may be scored."""
-    return None
-
-
 @dataclass(slots=True)
 class Group:
     """A stretch of a batch: parts that go through the model together, and those answered without it.
 
     Attributes:
-        parts: what the model sees.
-        answered: the outcomes of the others.
+        parts: what the model sees, each with its place in the batch.
+        answered: the outcomes of the others, likewise.
     """
 
-    parts: list[PendingPart] = field(default_factory=list)
-    answered: list[Outcome] = field(default_factory=list)
+    parts: list[tuple[int, PendingPart]] = field(default_factory=list)
+    answered: list[tuple[int, Outcome]] = field(default_factory=list)
+
+    def with_scored(self, scored: Sequence[Outcome]) -> list[Outcome]:
+        """All outcomes in the order of the batch; ``scored`` are those of ``parts``."""
+        places = [place for place, _ in self.parts]
+        both = [*self.answered, *zip(places, scored, strict=True)]
+        return [outcome for _, outcome in sorted(both, key=lambda entry: entry[0])]
 
 
 @dataclass(frozen=True, slots=True)
 class Triage:
-    """Sorts a batch by what the store knows of its parts."""
+    """Sorts a batch by what is known of its parts."""
 
     store: VerdictStore
     judge: Judge
     clock: Clock
     max_attempts: int
-    refuse: Refusal = nothing_against
+    refuse: Refusal
 
-    def sort(self, batch: Sequence[PendingPart]) -> list[Group]:
+    def sort(self, batch: Sequence[PendingPart], shed: AbstractSet[PartKey]) -> list[Group]:
         """The batch in stretches that are answered one after the other, in the order of the batch.
 
         Fresh parts go together. A part that was on the bench when a worker died goes alone, so that only the
         one that kills is counted again; a part that has used up its attempts does not go at all.
+
+        Args:
+            shed: parts that give way to others.
 
         Raises:
             StoreError: Redis is away.
         """
         groups: list[Group] = []
         alone = True
-        for pending, standing, tried in self._known(batch):
-            outcome = self._without_model(pending, standing, tried)
+        for place, (pending, standing, tried) in enumerate(self._known(batch)):
+            outcome = self._without_model(pending, standing, tried, pending.part in shed)
             if not groups or (outcome is None and (alone or tried > 0)):
                 groups.append(Group())
                 alone = False
             if outcome is not None:
-                groups[-1].answered.append(outcome)
+                groups[-1].answered.append((place, outcome))
                 continue
-            groups[-1].parts.append(pending)
+            groups[-1].parts.append((place, pending))
             alone = tried > 0
         return groups
 
-    def _without_model(self, pending: PendingPart, standing: bytes | None, tried: int) -> Outcome | None:
+    def _without_model(
+        self, pending: PendingPart, standing: bytes | None, tried: int, shed: bool
+    ) -> Outcome | None:
         if standing is not None:
             # Answered before, by us or by a worker that died before its commit: the same is said again.
             return Outcome.of(pending, self.judge.stale(pending), standing=standing)
+        if pending.late is not None:
+            # Its part is in front of it in this very batch, and decided first: this one will not stand.
+            return Outcome.of(pending, self.judge.stale(pending))
         refused = self.refuse(pending)
         if refused is not None:
             return Outcome.of(pending, self.judge.failed(pending, refused))
+        if shed:
+            return Outcome.of(pending, self.judge.shed(pending))
         if self.clock.now() > pending.frame.deadline:
             return Outcome.of(pending, self.judge.stale(pending))
         if tried >= self.max_attempts:
