@@ -342,6 +342,26 @@ def test_a_broker_that_is_away_disturbs_nobody_and_is_told_once() -> None:
     assert [entry["event"] for entry in logs] == ["worker.heartbeats_away", "worker.heartbeats_back"]
 
 
+def test_an_error_nobody_expected_does_not_end_the_listener() -> None:
+    class Broken(MemoryBus):
+        failures = 1
+
+        def partitions(self, topic: str) -> int | None:
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError("a fault in the client")
+            return super().partitions(topic)
+
+    bus = Broken()
+    bus.ensure_topics({TOPIC: TopicSpec(partitions=1)})
+    listener = HeartbeatListener(bus, TOPIC, SystemClock())
+    with capture_logs() as logs:
+        listener.start()
+        until(lambda: any(entry["event"] == "worker.heartbeats_back" for entry in logs))
+        listener.close()
+    assert (logs[0]["event"], logs[0]["kind"]) == ("worker.heartbeats_away", "RuntimeError")
+
+
 def test_with_a_clock_set_by_hand_the_loop_reads_itself_and_the_clock_stands() -> None:
     clock = ManualClock()
     bus = MemoryBus(clock)
