@@ -56,14 +56,17 @@ def gate(
 ) -> None:
     """Open for a PASS of the very part in front of it, and for nothing else.
 
-    What it moves is named by --actuator. A failure, or no answer within timeout_ms, is a closed gate.
+    What it moves is named by --actuator. A failure, or no answer within
+    timeout_ms, is a closed gate.
 
     record: nothing, the parts are counted only.
 
-    http://HOST:PORT/PATH: POSTs to PATH/energise, /release and /heartbeat; 2xx confirms.
+    http://HOST:PORT/PATH: POSTs to PATH/energise, PATH/release and
+    PATH/heartbeat; only 2xx confirms.
 
-    modbus://HOST:PORT/UNIT?coil=0&heartbeat=0: a PLC. The coil opens, the register counts up while the gate
-    lives. With &counter=1 (and &counter_from=input for an input register) its count of parts is compared.
+    modbus://HOST:PORT/UNIT?coil=0&heartbeat=0: a PLC. The coil opens, the
+    register counts up while the gate lives. With &counter=1 its own count of
+    parts is compared (&counter_from=input where that is an input register).
 
     Both take timeout_ms=200.
     """

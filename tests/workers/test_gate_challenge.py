@@ -242,6 +242,18 @@ def test_a_word_that_is_told_again_is_not_taken_again(line: Challenged) -> None:
     assert line.store.armed_challenge(STATION) is None
 
 
+def test_a_store_that_refuses_this_key_alone_keeps_no_verdict_away(line: Challenged) -> None:
+    line.store._redis.set(keys.challenge(STATION), "another program's")
+    line.pass_time(0.5, step_s=0.1)
+    assert all(line.passes() for _ in range(3))
+    assert line.alarms == [events.ALARM_CHALLENGE_DEAF]
+    line.store._redis.delete(keys.challenge(STATION))
+    line.pass_time(6.0, step_s=0.5)
+    line.arm()
+    line.part(Decision.PASS)
+    assert line.locked() == "failed"
+
+
 @pytest.mark.parametrize("spoilt", [{"id": "x"}, {"id": "x", "parts": "two", "ttl_s": "9"}, {"parts": "1"}])
 def test_a_word_that_cannot_be_read_arms_nothing(line: Challenged, spoilt: dict[str, str]) -> None:
     line.store._redis.hset(keys.challenge(STATION), mapping=spoilt)
@@ -273,7 +285,7 @@ def test_the_state_survives_segments_and_the_audit_lists_it(line: Challenged, tm
     assert OVERDUE in [mark.kind for mark in found.marks]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.tuples(

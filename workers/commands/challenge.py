@@ -9,16 +9,14 @@ from workers.commands.local import open_store
 from workers.logs import configure_logs
 from workers.settings import Settings
 
-_TAKEN_WITHIN_S = 3.0
 
-
-def run_challenge(settings: Settings, *, station: str, parts: int, within_s: int) -> int:
-    """Arm the station, and say whether its gate has taken it; not 0 where none has."""
+def run_challenge(settings: Settings, *, station: str, parts: int, within_s: int, wait_s: float = 3.0) -> int:
+    """Arm the station, and say whether its gate has taken it within ``wait_s``; not 0 where none has."""
     configure_logs(settings.log)
     store = open_store(settings)
     name = store.arm_challenge(station, parts=parts, ttl_s=within_s)
     what = "next part" if parts == 1 else f"next {parts} parts"
-    until = time.monotonic() + _TAKEN_WITHIN_S
+    until = time.monotonic() + wait_s
     while time.monotonic() < until:
         waiting = store.armed_challenge(station)
         if waiting is None or waiting.id != name:

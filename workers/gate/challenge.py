@@ -18,7 +18,7 @@ import structlog
 from schemas.part import PartKey
 from schemas.verdict import Decision
 from workers.clock import Clock
-from workers.errors import SettingsError
+from workers.errors import SettingsError, StoreError
 from workers.gate import events
 from workers.gate.challenge_state import ARMED, EXPIRED, FAILED, LATE, OVERDUE, SINCE, Arm
 from workers.gate.decision import GateDecision, Reason, closed
@@ -29,6 +29,7 @@ from workers.store.verdicts import Armed
 _log = structlog.get_logger(__name__)
 
 _ASK_S = 0.2
+_DEAF_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ class Challenges:
         self._asked: Armed | None = None
         self._taken: str | None = None
         self._ask_at = 0.0
+        self._deaf = False
         self._overdue = False
         self._told_due = False
 
@@ -102,15 +104,26 @@ class Challenges:
         return self._state.locked or (LATE if self._overdue else None)
 
     def ask(self, store: ChallengeStore) -> None:
-        """Hear whether an operator has armed the station; a few times a second. May raise StoreError."""
+        """Hear whether an operator has armed the station; a few times a second. Raises no StoreError.
+
+        A store that refuses this alone (a user without rights to the key) must not keep verdicts away.
+        """
         now = self._clock.monotonic()
         if now < self._ask_at:
             return
         self._ask_at = now + _ASK_S
-        if self._taken is not None:
-            store.take_challenge(self._station, self._taken)
-            self._taken = None
-        self._asked = store.armed_challenge(self._station)
+        try:
+            if (taken := self._taken) is not None:
+                store.take_challenge(self._station, taken)
+                self._taken = None
+            self._asked = store.armed_challenge(self._station)
+        except StoreError as error:
+            if not self._deaf:
+                self._alarm(events.ALARM_CHALLENGE_DEAF, {"error": str(error)})
+            self._deaf = True
+            self._ask_at = now + _DEAF_S
+            return
+        self._deaf = False
 
     def start(self) -> None:
         """Say what holds from before."""

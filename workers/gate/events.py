@@ -47,6 +47,8 @@ ALARM_CHALLENGE_DUE = "gate_challenge_due"
 """The shift is over: a challenge part is owed, and after the grace the gate locks."""
 ALARM_CHALLENGE_FAILED = "gate_challenge_failed"
 """A part known to be bad was not rejected in time."""
+ALARM_CHALLENGE_DEAF = "gate_challenge_not_heard"
+"""The store does not say whether an operator has armed the station."""
 ALARM_LOCKED = "gate_locked"
 """Nothing is let through until a challenge part is rejected."""
 

@@ -84,7 +84,7 @@ class VerdictFeed:
         check_before_s: a part without a verdict is looked up by its key this long before it is due, in case
             the stream was trimmed or lost.
         retry_s: after a failure Redis is left alone for this long.
-        ask: called in each step, for others who speak with the store; it may raise StoreError.
+        ask: called in each step, for others who speak with the store on the same thread.
     """
 
     def __init__(
