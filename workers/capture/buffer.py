@@ -60,6 +60,7 @@ class DiskBuffer:
         keep: which frames stay when it is full: the ``oldest``, or the ``newest``.
         reserve_bytes: what notices may take beside the frames.
         sync_s: the longest time, seconds, that a power cut may take back.
+        spare_bytes: frames leave so much of the disk free for others, the log of triggers above all.
 
     Raises:
         SettingsError: another agent uses the folder, or a bound is impossible.
@@ -75,6 +76,7 @@ class DiskBuffer:
         keep: Keep = "newest",
         reserve_bytes: int = 4 << 20,
         sync_s: float = 1.0,
+        spare_bytes: int = 0,
     ) -> None:
         if max_bytes < 1 or max_records < 1 or reserve_bytes < 0:
             raise SettingsError(f"buffer {folder}: its bounds are numbers above 0")
@@ -87,6 +89,7 @@ class DiskBuffer:
         self._reserve = reserve_bytes
         self._segment_bytes = min(max(max_bytes // 16, _MIN_SEGMENT), _MAX_SEGMENT)
         self._sync_s = sync_s
+        self._spare = spare_bytes
         self._lock = threading.RLock()
         self._segments: dict[str, dict[int, _Segment]] = {_FRAMES: {}, _NOTICES: {}}
         self._open: dict[str, tuple[int, int]] = {}
@@ -159,7 +162,12 @@ class DiskBuffer:
         opened = self._open.get(_FRAMES)
         if opened is not None and not self._segments[_FRAMES][opened[0]].live:
             self._finish(_FRAMES)
-        return self.records < self._max_records and self.size + size <= self._max_bytes
+        if self.records >= self._max_records or self.size + size > self._max_bytes:
+            return False
+        if not self._spare:
+            return True
+        disk = os.statvfs(self.folder)
+        return disk.f_bavail * disk.f_frsize >= self._spare + size
 
     def _write(self, kind: str, data: bytes) -> Place:
         number, fd = self._segment_for(kind, len(data))

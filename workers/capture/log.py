@@ -65,6 +65,8 @@ class AgentLog:
         self._rotate_bytes = rotate_bytes
         self._keep = keep
         self._lock = threading.Lock()
+        # A full disk takes a part of a line: the next one is not to be lost with it.
+        self._torn = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = self._opened()
@@ -128,8 +130,11 @@ class AgentLog:
         with self._lock:
             try:
                 self._rotate_for(len(data))
+                if self._torn:
+                    data = b"\n" + data
                 while data:
                     data = data[os.write(self._fd, data) :]
+                    self._torn = bool(data)
             except OSError as error:
                 raise SourceError(
                     f"agent log {self.path}: {error.strerror}; without it parts cannot be counted"
@@ -141,10 +146,12 @@ class AgentLog:
         used = os.fstat(self._fd).st_size
         if not used or used + size <= self._rotate_bytes:
             return
-        self._numbered(self._keep).unlink(missing_ok=True)
-        for number in range(self._keep - 1, 0, -1):
-            if (old := self._numbered(number)).exists():
-                old.rename(self._numbered(number + 1))
+        free = 1
+        while free < self._keep and self._numbered(free).exists():
+            free += 1
+        self._numbered(free).unlink(missing_ok=True)
+        for number in range(free - 1, 0, -1):
+            self._numbered(number).rename(self._numbered(number + 1))
         if self._sync:
             os.fsync(self._fd)
         self.path.rename(self._numbered(1))
@@ -163,7 +170,7 @@ class AgentLog:
             SourceError: a file of the log cannot be read.
         """
         open_parts: dict[PartKey, int] = {}
-        marked = False
+        marked, last = False, 0
         try:
             for line in self._lines():
                 if line.get("event") == RECOVERED and line.get("station") == station:
@@ -176,13 +183,13 @@ class AgentLog:
                     continue
                 if part.station != station:
                     continue
+                last = max(last, part.run)
                 if line["event"] == TRIGGER and type(line.get("at")) is int:
                     open_parts[part] = line["at"]
                 elif line["event"] in (SENT, TOLD):
                     open_parts.pop(part, None)
         except OSError as error:
             raise SourceError(f"agent log {self.path}: {error.strerror}; it cannot be read") from None
-        last = self._last_run.get(station)
         return sorted(
             ((part, at) for part, at in open_parts.items() if marked or part.run == last),
             key=lambda found: found[0].order,

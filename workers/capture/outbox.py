@@ -275,6 +275,10 @@ class Outbox:
                 # All answers are in: those that failed go again, in order, before everything else.
                 for item in self.queue.flying:
                     item.taken = False
+                    if item.value is None and item.place is None:
+                        self.give_up(
+                            item, FULL
+                        )  # its copy on disk went for newer ones while it was in flight
                 self.queue.waiting.extendleft(reversed(self.queue.flying))
                 self.queue.flying.clear()
                 failed = False

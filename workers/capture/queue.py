@@ -142,6 +142,10 @@ class Queue:
         self.memory -= item.memory
         item.value = None
         item.entry = item.entry.without_images(why)
+        if item.place is None:
+            # The notice goes to the disk in its own right.
+            item.refused = False
+            self.in_memory.append(item)
 
     def take_off(self, item: Item) -> None:
         """The first that waits is in flight now. Hold ``changed``."""

@@ -122,7 +122,7 @@ class Keeper:
         victims: list[Item] = []
         with self._queue.changed:
             for item in self._queue.all():
-                if item is newer or (item.place is None and not item.entry.told and not item.taken):
+                if item is newer:
                     break
                 if item.place is not None and item.place.segment == number and not item.entry.told:
                     victims.append(item)

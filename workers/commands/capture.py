@@ -24,6 +24,9 @@ from workers.logs import configure_logs
 from workers.settings import Settings
 from workers.topics import StationMap
 
+# A buffer that takes the last of the disk would take it from the log of triggers.
+_SPARE_BYTES = 64 * 2**20
+
 
 def run_capture(
     settings: Settings,
@@ -68,7 +71,9 @@ def run_capture(
     if buffer is not None:
         if keep not in ("oldest", "newest"):
             raise SettingsError(f"--keep {keep}: use oldest or newest")
-        kept = DiskBuffer(buffer, max_bytes=round(buffer_mb * 2**20), keep=cast(Keep, keep))
+        kept = DiskBuffer(
+            buffer, max_bytes=round(buffer_mb * 2**20), keep=cast(Keep, keep), spare_bytes=_SPARE_BYTES
+        )
     opened: list[Bus] = []
 
     def connect() -> Bus:
