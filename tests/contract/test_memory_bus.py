@@ -11,7 +11,7 @@ from tests.contract.suite import BusContract
 from workers.bus.base import Bus, Producer, TopicPartition, TopicSpec
 from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
-from workers.errors import BusError, OffsetGap
+from workers.errors import BusError, Fenced, OffsetGap
 
 
 class TestMemoryBus(BusContract):
@@ -101,3 +101,77 @@ def test_a_delivery_fails_when_the_broker_stays_away_too_long() -> None:
         late.wait(5)
     bus.restore()
     assert producer.send("t", b"y", partition=0).wait(1)[1] == 0
+
+
+def test_a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced() -> None:
+    bus, clock = _bus()
+    slow = bus.producer(transactional_id="worker", transaction_timeout=10)
+    slow.begin()
+    slow.send("t", b"slow", partition=0).wait(1)
+    bus.producer().send("t", b"plain", partition=0).wait(1)
+    reader = bus.consumer(None, read_committed=True)
+    reader.assign({TopicPartition("t", 0)})
+    assert reader.poll(0) == []
+    clock.advance(10)
+    assert [record.value for record in reader.poll(0)] == [b"plain"]
+    with pytest.raises(Fenced, match="transaction_timeout"):
+        slow.commit_transaction(1)
+
+
+def test_a_broker_that_goes_away_within_a_transaction_aborts_it_and_the_next_one_works() -> None:
+    bus, _ = _bus()
+    producer = bus.producer(transactional_id="worker", delivery_timeout=1)
+    producer.begin()
+    producer.send("t", b"before", partition=0).wait(1)
+    bus.interrupt()
+    late = producer.send("t", b"during", partition=0)
+    with pytest.raises(BusError, match="not delivered in time"):
+        producer.commit_transaction(2)
+    with pytest.raises(BusError):
+        late.wait(1)
+    with pytest.raises(BusError, match="away"):
+        producer.begin()
+    bus.restore()
+    producer.begin()
+    producer.send("t", b"after", partition=0)
+    producer.commit_transaction(1)
+    reader = bus.consumer(None, read_committed=True)
+    reader.assign({TopicPartition("t", 0)})
+    assert [record.value for record in reader.poll(0)] == [b"after"]
+
+
+def test_a_partition_moves_to_a_reader_of_committed_offsets_only_when_they_are_settled() -> None:
+    bus, _ = _bus()
+    place = TopicPartition("t", 0)
+    first = bus.consumer("g", read_committed=True)
+    first.subscribe({"t"})
+    first.poll(0)
+    producer = bus.producer(transactional_id="worker")
+    bus.producer().send("t", b"frame", partition=0).wait(1)
+    producer.begin()
+    producer.send_offsets({place: 1}, first)
+    first.close()
+    second = bus.consumer("g", read_committed=True)
+    second.subscribe({"t"})
+    second.poll(0)
+    assert second.assignment() == set()
+    producer.commit_transaction(1)
+    assert second.poll(0) == []
+    assert (second.assignment(), second.position(place)) == ({place}, 1)
+
+
+def test_retention_takes_the_ends_of_transactions_along() -> None:
+    bus, clock = _bus()
+    producer = bus.producer(transactional_id="worker")
+    for value in (b"kept not", b"kept not either"):
+        producer.begin()
+        producer.send("t", value, partition=0)
+        producer.commit_transaction(1)
+    clock.advance(61)
+    bus.producer().send("t", b"kept", partition=0).wait(1)
+    reader = bus.consumer(None, read_committed=True)
+    place = TopicPartition("t", 0)
+    assert bus.log(place).start == 4
+    reader.assign({place})
+    assert [record.value for record in reader.poll(0)] == [b"kept"]
+    assert reader.position(place) == 5
