@@ -22,7 +22,9 @@ from inference.errors import BundleError
 SCHEMA = 2
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
+# Bytes. A bundle of the reference profile has some hundred MiB of tensors.
 MAX_MANIFEST = 4 * 2**20
+MAX_TENSORS = 8 * 2**30
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -108,9 +110,7 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: missing, damaged, or of another schema.
     """
     manifest_path = path / MANIFEST
-    raw = _read(manifest_path)
-    if len(raw) > MAX_MANIFEST:
-        raise BundleError(f"{manifest_path}: {len(raw)} bytes, more than any manifest has")
+    raw = _read(manifest_path, MAX_MANIFEST)
     try:
         manifest = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -130,7 +130,10 @@ def read_bundle(path: Path) -> Bundle:
     # The manifest names its tensor file only to be readable: no other name is ever opened.
     if described.get("file") != TENSORS:
         raise BundleError(f"{manifest_path}: tensors.file is {described.get('file')!r}, expected {TENSORS!r}")
-    blob = _read(path / TENSORS)
+    size = described.get("bytes")
+    if type(size) is not int or not 0 <= size <= MAX_TENSORS:
+        raise BundleError(f"{manifest_path}: tensors.bytes is {size!r}, expected 0 to {MAX_TENSORS}")
+    blob = _read(path / TENSORS, size)
     digest = hashlib.sha256(blob).hexdigest()
     if digest != described.get("sha256"):
         raise BundleError(
@@ -154,13 +157,20 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, name, version, hashlib.sha256(raw).hexdigest(), manifest, tensors)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int) -> bytes:
+    """The bytes of a file that has at most so many; a longer one is not read into memory."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # Asked first: to read up to a limit makes room for all of it.
+            found = file.read() if size <= most else None
     except OSError as error:
         raise BundleError(
             f"{path}: cannot be read ({error.strerror or error}); give the folder NAME/VERSION of teach"
         ) from error
+    if found is None:
+        raise BundleError(f"{path}: {size} bytes, more than the {most} it may have; copy the bundle again")
+    return found
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,9 @@ def test_a_flipped_bit_in_the_tensors_is_refused(copy: Path) -> None:
         ({"name": "../part"}, "product"),
         ({"tensors": {"file": "../../secret", "sha256": ""}}, "expected 'tensors.safetensors'"),
         ({"tensors": None}, "tensors is missing"),
+        ({"tensors": {"file": TENSORS, "bytes": -1}}, "tensors.bytes is -1"),
+        ({"tensors": {"file": TENSORS, "bytes": 2**60}}, "tensors.bytes is 1152"),
+        ({"tensors": {"file": TENSORS, "bytes": 10}}, "more than the 10 it may have"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused_with_its_place(
@@ -68,8 +74,6 @@ def test_missing_and_unreadable_files_are_named(copy: Path, tmp_path: Path) -> N
 
 
 def test_the_hash_is_that_of_the_manifest_and_covers_the_tensors(bundle: Path, inspector: Inspector) -> None:
-    import hashlib
-
     raw = (bundle / MANIFEST).read_bytes()
     assert inspector.bundle_hash == hashlib.sha256(raw).hexdigest()
     assert json.loads(raw)["tensors"]["sha256"] == hashlib.sha256((bundle / TENSORS).read_bytes()).hexdigest()
@@ -100,3 +104,50 @@ def test_tensors_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     path = write_bundle(tmp_path, "part", "1", {}, {"x": torch.tensor([1.0, float("nan")])})
     with pytest.raises(BundleError, match="'x' holds values that are not finite"):
         read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../tensors.safetensors", "/etc/passwd", "./tensors.safetensors", "..", "", None]
+)
+def test_a_manifest_opens_no_file_of_its_own_choice(copy: Path, name: object) -> None:
+    # What it names is there and is what it says: only its place is wrong.
+    shutil.copy(copy / TENSORS, copy.parent / TENSORS)
+    described = json.loads((copy / MANIFEST).read_text())["tensors"]
+    edit(copy, tensors=described | {"file": name})
+    with pytest.raises(BundleError, match=r"expected 'tensors\.safetensors'"):
+        read_bundle(copy)
+
+
+def test_a_pickle_in_the_place_of_the_tensors_is_never_opened(copy: Path, tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "executed",)
+
+    for blob in (pickle.dumps(Hostile()), _saved({"x": Hostile()}, tmp_path)):
+        (copy / TENSORS).write_bytes(blob)
+        described = json.loads((copy / MANIFEST).read_text())["tensors"]
+        sha256 = hashlib.sha256(blob).hexdigest()
+        edit(copy, tensors=described | {"sha256": sha256, "bytes": len(blob)})
+        with pytest.raises(BundleError, match="not a safetensors file"):
+            read_bundle(copy)
+    assert not (tmp_path / "executed").exists()
+    # It does bite where it is opened.
+    pickle.loads(pickle.dumps(Hostile()))
+    assert (tmp_path / "executed").exists()
+
+
+def _saved(value: object, folder: Path) -> bytes:
+    torch.save(value, folder / "checkpoint.pt")
+    return (folder / "checkpoint.pt").read_bytes()
+
+
+def test_a_manifest_without_end_is_not_read_whole(copy: Path) -> None:
+    with (copy / MANIFEST).open("wb") as file:
+        file.truncate(2**32)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="more than the 4194304 it may have"):
+            read_bundle(copy)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
