@@ -265,9 +265,9 @@ class InspectionWorker:
     def drain(self) -> None:
         """Answer what was read, for at most ``drain_s``; the rest is redelivered to somebody else."""
         until = self._clock.monotonic() + self._settings.drain_s
-        self._answer_lost()
         while (self._held or len(self._aside)) and self._clock.monotonic() < until:
             self._watchdog.turned(paused=True)
+            self._answer_lost()
             for pending in self._pairer.ready(float("inf")):
                 self._queue(pending)
             self._answer_aside()
@@ -314,6 +314,8 @@ class InspectionWorker:
         # Their frames are gone unread: the first one behind names the parts, and each is answered MISSING.
         log.error("worker.offset_gap", missing=gap.missing, error=str(gap))
         place = TopicPartition(gap.topic, gap.partition)
+        # What was read before the gap is answered before what is lost in it: order within a station.
+        self.drain()
         try:
             self._consumer.seek(place, gap.resume_at)
         except BusError as error:
@@ -323,7 +325,6 @@ class InspectionWorker:
         self._gaps.gap(place, gap.missing)
         if gap.wanted > gap.end:
             # Made anew: its offsets begin again, and the old ones would hold the commits of the new back.
-            self.drain()
             self._forget({place})
             self._offsets.assigned({place})
 
