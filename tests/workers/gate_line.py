@@ -15,7 +15,8 @@ from workers.capture.log import AgentLog
 from workers.clock import ManualClock
 from workers.gate import Gate, GateDecision, Journal, LogPartSource, RecordingActuator, SimulatedPartSource
 from workers.gate.actuators import Actuator
-from workers.gate.journal import Entry, read_lines
+from workers.gate.journal import MAX_BYTES, Entry, read_lines
+from workers.gate.segments import journal_segments
 from workers.store.verdicts import VerdictStore
 
 STATION = "s1"
@@ -62,6 +63,7 @@ class GateLine:
         self.alarms: list[str] = []
         self.triggers = 0
         self.options: dict[str, bool] = {}
+        self.max_bytes = MAX_BYTES
         self.journal = Journal(self.path, sync=False)
         self.gate = self._gate()
 
@@ -99,7 +101,7 @@ class GateLine:
         if change is not None:
             change()
         self.options.update(options)
-        self.journal = Journal(self.path, sync=False)
+        self.journal = Journal(self.path, sync=False, max_bytes=self.max_bytes)
         self.gate = self._gate()
         return self.gate
 
@@ -120,10 +122,11 @@ class GateLine:
     def decisions(self) -> dict[PartKey, GateDecision]:
         """What the journal says, each part once."""
         found: dict[PartKey, GateDecision] = {}
-        for item in read_lines(self.path.read_bytes()):
-            if isinstance(item, Entry):
-                assert item.part not in found, "decided twice"
-                found[item.part] = item.decision
+        for segment in journal_segments(self.path):
+            for item in read_lines(segment.read_bytes()):
+                if isinstance(item, Entry):
+                    assert item.part not in found, "decided twice"
+                    found[item.part] = item.decision
         return found
 
     def standing(self, part: PartKey) -> Decision | None:

@@ -13,7 +13,7 @@ from schemas.part import PartKey
 from schemas.verdict import Decision
 from tests.workers.gate_line import STATION, GateLine, key, verdict
 from workers.errors import SettingsError
-from workers.gate import ChallengeSettings, Gate, Journal, JournalError, Reason, audit, events
+from workers.gate import ChallengeSettings, Gate, JournalError, Reason, audit, events
 from workers.gate.challenge_state import OVERDUE
 from workers.store import keys
 
@@ -263,9 +263,8 @@ def test_a_word_that_cannot_be_read_arms_nothing(line: Challenged, spoilt: dict[
 
 def test_the_state_survives_segments_and_the_audit_lists_it(line: Challenged, tmp_path: Path) -> None:
     shift(line)
-    line.journal.close()
-    line.journal = Journal(line.path, sync=False, max_bytes=1500)
-    line.gate = line._gate()
+    line.max_bytes = 1500
+    line.restart()
     bad = line.part(Decision.PASS, challenge=True)
     for _ in range(12):
         line.part()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,24 @@ def test_the_agent_writes_it_as_a_fact(tmp_path: Path, source: LogPartSource) ->
         log.trigger(key(0), RUN, {"name": "bad-1", "challenge": "true"})
         log.trigger(key(1), RUN, {"name": "part-1"})
     assert [arrival.challenge for arrival in source.poll()] == [True, False]
+
+
+def test_the_agent_rotates_while_the_gate_reads_and_no_line_is_missed(
+    tmp_path: Path, source: LogPartSource
+) -> None:
+    def work() -> None:
+        with AgentLog(tmp_path / "agent.log", rotate_bytes=1000, keep=100) as log:
+            for trigger in range(400):
+                log.trigger(key(trigger), RUN)
+
+    agent = threading.Thread(target=work)
+    agent.start()
+    read: list[int] = []
+    while agent.is_alive():
+        # Renames may outrun one look: that is an error to the gate, which looks again.
+        with suppress(SourceError):
+            read += [arrival.part.trigger for arrival in source.poll()]
+    agent.join()
+    assert len(list(tmp_path.glob("agent.log.*"))) > 20
+    read += poll(source, 100)
+    assert read == list(range(400))

@@ -115,6 +115,7 @@ def _crash_at(line: GateLine, where: str) -> Callable[[], None]:
     ),
     early=st.booleans(),
     follow_log=st.booleans(),
+    rotated=st.booleans(),
 )
 def test_whenever_it_dies_no_part_is_decided_twice_or_left_out(
     tmp_path_factory: pytest.TempPathFactory,
@@ -122,9 +123,12 @@ def test_whenever_it_dies_no_part_is_decided_twice_or_left_out(
     crashes: dict[int, tuple[str, int]],
     early: bool,
     follow_log: bool,
+    rotated: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("restart")
     with GateLine(folder, log=folder / "agent.log" if follow_log else None) as line:
+        if rotated:
+            line.max_bytes = 1000
         _live_and_die(line, verdicts, crashes, early)
 
 

@@ -192,9 +192,8 @@ def test_a_damaged_checkpoint_is_made_good_from_the_segments_before_it(
 def test_the_audit_reads_every_segment_of_both_files(tmp_path: Path) -> None:
     log_path = tmp_path / "agent.log"
     with GateLine(tmp_path) as line, AgentLog(log_path) as log:
-        line.journal.close()
-        line.journal = Journal(line.path, sync=False, max_bytes=SMALL)
-        line.gate = line._gate()
+        line.max_bytes = SMALL
+        line.restart()
         for number in range(40):
             part = line.trigger()
             log.trigger(part, line.clock.now())
@@ -226,9 +225,8 @@ def test_a_gate_that_rotates_decides_nothing_twice_over_many_lives(tmp_path: Pat
                 line.store.decide(verdict(part, Decision.PASS if number % 3 == 1 else Decision.REJECT))
             line.pass_time(0.3, step_s=0.05)
             if number % 7 == 0:
-                line.journal.close()
-                line.journal = Journal(line.path, sync=False, max_bytes=SMALL)
-                line.gate = line._gate()
+                line.max_bytes = SMALL
+                line.restart()
         line.pass_time(2.0, step_s=0.05)
         found = audit(log_path, line.path)
         assert found.triggers == found.decisions == 60

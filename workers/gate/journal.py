@@ -47,6 +47,7 @@ from workers.gate.segments import numbered
 __all__ = [
     "ACTUATED",
     "CHALLENGE",
+    "MAX_BYTES",
     "RECORDED",
     "DecidedParts",
     "Entry",
