@@ -40,9 +40,10 @@ class ContractHelpers:
 
     # How long a condition may take to come true, seconds of real time.
     patience = 30.0
-    # A member that does not poll for so long is removed from its group, seconds.
+    # A member that does not poll for so long is removed from its group, seconds; and one that is to be.
     max_poll_interval = 6.0
-    # One whose heartbeats stop, too.
+    short_poll_interval = 2.0
+    # One whose heartbeats stop is removed after so long.
     session_timeout = 6.0
 
     def pass_time(self, seconds: float) -> None:
@@ -109,12 +110,19 @@ class ContractHelpers:
         producer.close()
 
     def joined(
-        self, bus: Bus, topic: str, group: str, max_poll_records: int = 64, member: str | None = None
+        self,
+        bus: Bus,
+        topic: str,
+        group: str,
+        *,
+        max_poll_records: int = 64,
+        max_poll_interval: float | None = None,
+        member: str | None = None,
     ) -> tuple[Consumer, Listener]:
         """A consumer that holds all partitions of a topic, paused, so that nothing was read yet."""
         consumer = bus.consumer(
             group,
-            max_poll_interval=self.max_poll_interval,
+            max_poll_interval=max_poll_interval or self.max_poll_interval,
             session_timeout=self.session_timeout,
             max_poll_records=max_poll_records,
             member=member,

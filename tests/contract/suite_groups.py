@@ -130,13 +130,13 @@ class GroupContract(ContractHelpers):
     ) -> None:
         self.fill(bus, topic, 10)
         place = TopicPartition(topic, 0)
-        zombie, told = self.joined(bus, topic, group)
+        zombie, told = self.joined(bus, topic, group, max_poll_interval=self.short_poll_interval)
         zombie.resume(zombie.assignment())
         self.read(10, zombie)
         zombie.commit({place: 2})
 
         # It stops polling; its successor takes over and gets ahead.
-        self.pass_time(self.max_poll_interval + 0.5)
+        self.pass_time(self.short_poll_interval + 0.5)
         heir, heard = self.joined(bus, topic, group)
         heir.resume(heir.assignment())
         assert self.read(8, heir)[0].offset == 2

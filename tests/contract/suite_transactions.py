@@ -156,12 +156,12 @@ class TransactionContract(ContractHelpers):
     ) -> None:
         self.fill(bus, topic, 10)
         place = TopicPartition(topic, 0)
-        zombie, _ = self.joined(bus, topic, group)
+        zombie, _ = self.joined(bus, topic, group, max_poll_interval=self.short_poll_interval)
         producer = bus.producer(transactional_id=f"{group}-zombie", transaction_timeout=60)
         producer.begin()
         self.send(producer, topic, b"zombie", partition=3)
 
-        self.pass_time(self.max_poll_interval + 0.5)
+        self.pass_time(self.short_poll_interval + 0.5)
         heir, _ = self.joined(bus, topic, group)
         heir.commit({place: 10})
         with pytest.raises(BusError) as caught:
