@@ -25,7 +25,7 @@ def output() -> Iterator[Output]:
 
 @pytest.fixture
 def line(tmp_path: Path, output: Output) -> Iterator[GateLine]:
-    opened = open_actuator(output.address)
+    opened = open_actuator(f"{output.address}?timeout_ms=2000")
     with GateLine(tmp_path) as line:
         line.actuator = opened.actuator
         line.restart()
@@ -87,7 +87,7 @@ def test_a_server_that_is_gone_is_closed_with_an_alarm_and_works_again_when_it_i
 
 def test_a_connection_that_the_server_ended_is_made_again_without_a_failure(output: Output) -> None:
     output.close_after = True
-    actuator = HttpActuator(output.address)
+    actuator = HttpActuator(output.address, timeout_s=2.0)
     for trigger in range(3):
         actuator.energise(key(trigger))
     output.close_after = False
