@@ -100,7 +100,12 @@ class InspectionWorker:
         self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
         # Steps 2 to 4.
         near = settings.near_ms / 1e3
-        self._sensors = SensorWatch(settings.sensor_down_after, settings.sensor_up_after, looks=True)
+        self._sensors = SensorWatch(
+            settings.sensor_down_after,
+            settings.sensor_up_after,
+            looks=True,
+            max_skew_s=settings.max_clock_offset_ms / 1e3,
+        )
         self._skews = Skews(settings.pair_wait_ms / 1e3)
         self._memory = SensorMemory(store, self._skews)
         self._heard: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the loop tells its watchdog: a worker that does not answer is ended, one that waits on purpose is not."""
+"""What the loop tells its watchdog: who does not answer is ended, who waits on purpose is not."""
 
 from __future__ import annotations
 
