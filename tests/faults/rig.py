@@ -91,6 +91,7 @@ class OffsetWatch:
         self._stop = threading.Event()
         self._seen: dict[int, int] = {}
         self._lock = threading.Lock()
+        self._blind = False
         self.back: list[str] = []
         self._thread = threading.Thread(target=self._run, name="offsets", daemon=True)
 
@@ -98,10 +99,16 @@ class OffsetWatch:
         """Begin, on a thread of its own."""
         self._thread.start()
 
-    def forget(self) -> None:
-        """The topic was made anew: its offsets begin again."""
-        with self._lock:
-            self._seen.clear()
+    @contextmanager
+    def blind(self) -> Iterator[None]:
+        """The topic is made anew: its offsets begin again, once the workers have noticed."""
+        self._blind = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._seen.clear()
+            self._blind = False
 
     def _run(self) -> None:
         consumer = self._bus.consumer(self._group)
@@ -112,7 +119,7 @@ class OffsetWatch:
                         offset = consumer.committed(TopicPartition(self._topic, number)) or 0
                         with self._lock:
                             known = self._seen.get(number, 0)
-                            if offset < known:
+                            if offset < known and not self._blind:
                                 self.back.append(f"partition {number}: {known} to {offset}")
                             self._seen[number] = offset
                     if self._stop.is_set():

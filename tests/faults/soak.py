@@ -23,25 +23,21 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-if __name__ == "__main__":
-    sys.path[0] = str(ROOT)
+import structlog
+from rich.console import Console
 
-import structlog  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from compose.services import Services  # noqa: E402
-from inference.datasets.synthetic import SyntheticDataset  # noqa: E402
-from inference.teach import teach  # noqa: E402
-from inference.teach_settings import TeachSettings  # noqa: E402
-from tests.faults import on_line, on_network, on_servers, on_workers  # noqa: E402
-from tests.faults.crew import Nursery  # noqa: E402
-from tests.faults.ledger import Row, check  # noqa: E402
-from tests.faults.rig import FaultRig, Line, line  # noqa: E402
-from tests.faults.shots import PRODUCT, SEED, SIZE, Picture, pictures  # noqa: E402
-from tests.faults.stage import Fault, Stage  # noqa: E402
-from tests.faults.table import fault_table  # noqa: E402
-from workers.commands import console  # noqa: E402
+from compose.services import Services
+from inference.datasets.synthetic import SyntheticDataset
+from inference.teach import teach
+from inference.teach_settings import TeachSettings
+from tests.faults import on_line, on_network, on_servers, on_workers
+from tests.faults.crew import Nursery
+from tests.faults.ledger import Row, check
+from tests.faults.rig import FaultRig, Line, line
+from tests.faults.shots import PRODUCT, SEED, SIZE, Picture, pictures
+from tests.faults.stage import Fault, Stage
+from tests.faults.table import fault_table
+from workers.commands import console
 
 FAULTS: tuple[Fault, ...] = (
     *on_workers.FAULTS,
@@ -70,7 +66,8 @@ def taught(folder: Path) -> Path:
 
 
 @cache
-def _pictures(real: bool) -> Sequence[Picture]:
+def pictures_for(real: bool) -> Sequence[Picture]:
+    """Rendered once; of the real model's size, or the stand-in's."""
     return pictures(real=real)
 
 
@@ -84,12 +81,17 @@ def staged(folder: Path, *, models: Path | None = None) -> Iterator[Stage]:
         nursery = Nursery(folder)
         endpoints = services.up(docker=False)
         where = models or taught(folder / "models")
-        rig = FaultRig(folder, endpoints.kafka, endpoints.redis_url, nursery, _pictures, where)
+        rig = FaultRig(folder, endpoints.kafka, endpoints.redis_url, nursery, pictures_for, where)
         yield Stage(rig, services)
     finally:
         if nursery is not None:
             nursery.close()
         services.down(delete=True)
+
+
+def quiet() -> None:
+    """The gates and publishers of this process alarm all the time here; the table says what came of it."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def share(fault: Fault, parts: int) -> int:
@@ -133,7 +135,7 @@ def _faults(stage: Stage, fault: Fault, running: Line, row: Row, times: int, par
 def main(words: Sequence[str] | None = None) -> int:
     """Run what is asked for; 1 when a promise was broken."""
     options = _options(words)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet()
     chosen = [fault for fault in FAULTS if not options.classes or fault.key in options.classes]
     shown = Console(width=200) if not sys.stdout.isatty() else Console()
     rows: list[Row] = []
