@@ -168,7 +168,7 @@ class Replayer:
             held.append(said)
         place = letter.origin[0]
         if self._dry:
-            return Fate.SENT, f"would go to {place}; {'; '.join(held)}"
+            return Fate.SENT, f"to {place}; {'; '.join(held)}"
         sent = self._send(place, record, letter)
         return Fate.SENT, f"to {sent}; {'; '.join(held)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
@@ -13,8 +14,10 @@ from schemas.part import PartKey
 from schemas.verdict import Decision
 from schemas.wire import encode
 from tests.workers.archive_line import FRAMES, HEATMAPS, VERDICTS, ArchiveLine, verdict
+from workers.archive.local import LocalStorage
 from workers.archive.options import sampled
 from workers.archive.rows import REPEAT
+from workers.archive.verify import Verifier
 from workers.bus.base import TopicPartition
 from workers.errors import ArchiveError
 
@@ -160,6 +163,42 @@ def test_killed_at_any_write_nothing_is_lost_or_filed_twice(
     spans = sorted((i["first"], i["next"]) for i in line.indexes() if i["topic"] == VERDICTS)
     assert [first for first, _ in spans] == [0, *(following for _, following in spans[:-1])]
     assert len(list(line.folder.glob("shifts/*/heatmaps/*/*/*"))) == 3
+
+
+def test_a_process_that_was_stopped_and_goes_on_does_not_touch_what_its_successor_filed(
+    line: ArchiveLine,
+) -> None:
+    zombie = line.sink(max_age_s=1000.0)
+    for trigger in range(3):
+        line.inspected(trigger)
+    line.turn(zombie, 2)
+    line.clock.advance(100)
+    for trigger in range(3, 6):
+        line.inspected(trigger)
+    successor = line.sink()
+    line.turn(successor)
+    successor.close()
+    zombie.flush()
+    zombie.close()
+    assert line.verdicts() == {PartKey("s1", 1, trigger): 1 for trigger in range(6)}
+    verifier = Verifier(line.storage, 0, 2**62)
+    list(verifier.rows())
+    assert verifier.found.flaws == []
+
+
+def test_a_write_that_the_system_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(ArchiveError, match="could not write shifts/x") as caught:
+            storage.put("shifts/x", bytes(2**21))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.retriable
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    storage.put("shifts/x", bytes(2**21))
+    assert storage.get("shifts/x") == bytes(2**21)
 
 
 def test_a_full_disk_commits_nothing_and_is_got_over(line: ArchiveLine) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from schemas.part import PartKey
 from workers.archive.index import Filed, Index, folder_of
-from workers.archive.rows import Format, Row, write_rows
+from workers.archive.rows import Format, Row, digest_of, write_rows
 from workers.archive.storage import Storage
 
 
@@ -43,9 +43,10 @@ class Chunk:
         index = self.index
         if self.rows:
             data = write_rows(self.rows, chosen)
-            name = f"verdicts/{index.stem}.{chosen}"
-            index.files = [filed for filed in index.files if filed.name != name]
+            # With its digest: a process that was stopped must not write over its successor's table later.
+            name = f"verdicts/{index.stem}-{digest_of(data)[:12]}.{chosen}"
             storage.put(f"{folder_of(index.shift.name)}/{name}", data)
+            index.files = [filed for filed in index.files if filed.name != index.rows]
             index.files.append(Filed.of(name, data))
             index.rows = name
         return storage.put_new(index.name, index.to_bytes())

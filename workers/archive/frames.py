@@ -33,6 +33,7 @@ class FrameReader:
         self._timeout = timeout_s
         self._consumer: Consumer | None = None
         self._partitions: set[TopicPartition] = set()
+        self._bounds: dict[TopicPartition, tuple[int, int]] = {}
 
     def records(self, verdict: Verdict) -> Iterator[Record | None]:
         """The records of a part; None for one that is gone, or that is another part's by now.
@@ -53,8 +54,7 @@ class FrameReader:
         if consumer is None:
             return None
         try:
-            begin, end = (ask({place})[place] for ask in (consumer.beginning_offsets, consumer.end_offsets))
-            if not begin <= source.offset < end:
+            if not self._is_there(consumer, place, source.offset):
                 return None
             consumer.resume({place})
             at = consumer.position(place)
@@ -73,6 +73,13 @@ class FrameReader:
             return None
         finally:
             consumer.pause({place})
+
+    def _is_there(self, consumer: Consumer, place: TopicPartition, offset: int) -> bool:
+        if not self._bounds.get(place, (0, 0))[0] <= offset < self._bounds.get(place, (0, 0))[1]:
+            # Asked only for what is new: a record that retention has taken since shows itself as a gap.
+            begin, end = consumer.beginning_offsets({place})[place], consumer.end_offsets({place})[place]
+            self._bounds[place] = (begin, end)
+        return self._bounds[place][0] <= offset < self._bounds[place][1]
 
     def _ready(self, place: TopicPartition) -> Consumer | None:
         if self._consumer is None:

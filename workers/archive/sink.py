@@ -8,7 +8,8 @@
     6. A shift that is over and read to its end is sealed by a manifest.
 
 Where to go on is read from the archive itself, never from the group's offsets alone: a chunk whose index is
-there is never filed again, and one whose index is not is read again and gets the same name.
+there is never filed again, and one whose index is not is read again and its index gets the same name. Tables
+that no index names are what a process left that died; they are removed when their shift is sealed.
 """
 
 from __future__ import annotations

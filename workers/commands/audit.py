@@ -202,8 +202,8 @@ def _show(
     table.add_row("verdicts", str(proof.verdicts), *(str(proof.by_verdict[kind]) for kind in kinds))
     out.print(table)
     out.print(
-        f"opened {proof.opened}; decided without a verdict, as none had come {proof.alone}; "
-        f"PASS too late to pass {proof.late}; the same verdict again {proof.repeated}",
+        f"opened: {proof.opened}; decided with no verdict there in time: {proof.alone}; "
+        f"PASS that came too late: {proof.late}; the same verdict again: {proof.repeated}",
         highlight=False,
     )
     if proof.earlier:
@@ -220,7 +220,10 @@ def _show(
         out.print("[bold green]proven[/]: every trigger ended in one decision, and each rests on its verdict")
         return
     _show_findings(proof, everything)
-    out.print(f"[bold red]not proven[/]: {len(proof.findings)} exceptions")
+    if checked is not None and checked.open and proof.counts()[Fault.NO_VERDICT]:
+        out.print("the last shift is still being filed: ask again later, or add --kafka or --redis")
+    count = len(proof.findings)
+    out.print(f"[bold red]not proven[/]: {count} exception{'s' if count > 1 else ''}")
 
 
 def _show_findings(proof: Proof, everything: bool) -> None:
