@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def rights(
     process: Annotated[
-        str | None, typer.Argument(help="agent, worker, gate, archive, board or operator; all without it.")
+        str | None, typer.Argument(help="agent, worker, gate, archive, board, operator, replay; else all.")
     ] = None,
     stations: Annotated[
         str, typer.Option(help="Stations whose keys the users may touch, comma-separated.")

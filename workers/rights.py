@@ -127,15 +127,22 @@ RIGHTS: tuple[Rights, ...] = (
     ),
     Rights(
         process="operator",
-        does="makes topics, looks at dead letters and replays them, announces challenge parts",
+        does="makes topics, looks at dead letters, announces challenge parts",
         topics={
             "*": ("Create", "Describe", "Alter", "DescribeConfigs", "AlterConfigs"),
             "deadletter": ("Read",),
-            "frames": ("Write",),
         },
         keys=("{STATION}:challenge",),
         commands=("del", "hset", "expire", "hgetall", "multi", "exec"),
-        beyond="it can send any frame, and so have a part decided that was never on the belt",
+        beyond="it can shorten the retention of any topic, and so lose what is not read yet",
+    ),
+    Rights(
+        process="replay",
+        does="sends dead letters again, once the part's decision stands: STALE where it had none",
+        topics={"deadletter": ("Read", "Write"), "verdicts": ("Read",), "frames": ("Write",)},
+        keys=("{STATION}:verdict:*", "{STATION}:attempts:*", "{STATION}:latest", "{STATION}:gate"),
+        commands=(*_SCRIPTS, *_DECIDE),
+        beyond="as the gate it can write any decision; for a person who repairs the line, not for a service",
     ),
 )
 

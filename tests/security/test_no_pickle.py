@@ -44,9 +44,9 @@ def findings(source: str, where: str) -> Iterator[str]:
                 if module in MODULES and not any(at == where and of == module for at, of, _ in NAMED_ONLY):
                     yield f"{line} imports {module}"
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in MODULES:
-            name = (where, ast.unparse(node.value), node.attr)
-            if name not in NAMED_ONLY:
-                yield f"{line} uses {name[1]}.{name[2]}"
+            module = ast.unparse(node.value)
+            if (where, module, node.attr) not in NAMED_ONLY:
+                yield f"{line} uses {module}.{node.attr}"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             given = {word.arg: ast.unparse(word.value) for word in node.keywords}

@@ -128,6 +128,14 @@ def test_a_board_sees_the_line(stores: dict[str, VerdictStore]) -> None:
     assert store.gate_entries("s1")
 
 
+def test_a_replay_holds_a_part_before_it_is_sent_again(stores: dict[str, VerdictStore]) -> None:
+    store, part = stores["replay"], PartKey("s1", 13, 1)
+    assert store.standing(part) is None
+    assert store.decide(verdict(part, Decision.STALE)).first
+    assert store.renew(part)
+    assert not stores["worker"].decide(verdict(part, Decision.PASS)).first
+
+
 PART_2 = PartKey("s1", 10, 1)
 # Process, what it must not do.
 REFUSED: list[tuple[str, str, Callable[[VerdictStore], object]]] = [
@@ -142,6 +150,9 @@ REFUSED: list[tuple[str, str, Callable[[VerdictStore], object]]] = [
     ("board", "change a sensor", lambda s: s.set_sensor("s1", "depth", {"state": "up"})),
     ("board", "announce a challenge", lambda s: s.arm_challenge("s1")),
     ("operator", "decide", lambda s: s.decide(verdict(PART_2, Decision.PASS))),
+    ("replay", "count attempts", lambda s: s.begin_attempt(PART_2)),
+    ("replay", "announce a challenge", lambda s: s.arm_challenge("s1")),
+    ("replay", "decide for another station", lambda s: s.decide(verdict(OTHER, Decision.STALE))),
     ("operator", "read decisions", lambda s: s.standing(PART)),
 ]
 
@@ -192,7 +203,7 @@ def test_a_script_does_no_more_than_its_user_may(port: int) -> None:
 
 
 def test_agents_and_archives_have_no_user_at_redis() -> None:
-    assert set(PROCESSES) == {"worker", "gate", "board", "operator"}
+    assert set(PROCESSES) == {"worker", "gate", "board", "operator", "replay"}
     for row in RIGHTS:
         line = redis_command(row, ["s1", "s2"], "PASSWORD")
         assert (line is None) == (row.process in ("agent", "archive"))
