@@ -13,3 +13,9 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return "'***'"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, _: str) -> str:
+        return "***"

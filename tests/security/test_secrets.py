@@ -11,13 +11,14 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 from pydantic import SecretStr
 
 from tests.security.servers import PASSWORD, Authority, SecureKafka
 from workers.bus.kafka import KafkaBus
 from workers.bus.security import KafkaSecurity
 from workers.commands.local import kafka_settings, redis_security
-from workers.errors import SettingsError
+from workers.errors import SettingsError, StoreError
 from workers.rights import user
 from workers.secret import Secret
 from workers.settings import Settings, load_settings
@@ -68,7 +69,19 @@ def test_a_wrong_value_of_a_secret_is_not_repeated(tmp_path: Path) -> None:
 def test_a_secret_is_text_that_does_not_show() -> None:
     secret = Secret("hunter2")
     assert secret.encode() == b"hunter2"
-    assert "hunter2" not in f"{secret!r} {{'a': secret!r}} {[secret]} { ({'a': secret}) }"
+    assert secret == "hunter2"
+    for shown in (str(secret), repr(secret), f"{secret}", f"{secret:>10}", "%s" % secret, str([secret])):  # noqa: UP031
+        assert "hunter2" not in shown
+        assert "***" in shown
+
+
+def test_a_client_of_redis_does_not_show_its_password(redis_url: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        connect(redis_url, security=RedisSecurity(user="u", password=PASSWORD))
+    assert PASSWORD not in str(refused.value)
+    assert PASSWORD not in repr(refused.value.__cause__)
+    pool = redis.ConnectionPool.from_url(redis_url, **RedisSecurity(password=PASSWORD).options(redis_url))
+    assert PASSWORD not in repr(pool)
 
 
 def test_no_option_of_a_command_takes_a_password() -> None:
