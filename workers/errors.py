@@ -62,8 +62,8 @@ class Fenced(BusError):
         """A producer's words; the broker answers one whose transaction took too long in the same way."""
         return cls(
             f"producer {transactional_id} was fenced: a newer producer has its transactional id, or its"
-            " transaction was open for longer than transaction_timeout; end this process and let its supervisor"
-            " start it again"
+            " transaction was open for longer than transaction_timeout; end this process, and let its"
+            " supervisor start it again"
         )
 
     @classmethod
@@ -93,7 +93,7 @@ class OffsetGap(BusError):
         if wanted < beginning:
             what = f"{self.missing} records were deleted before they were read: raise the topic's retention"
         else:
-            what = "the topic is shorter than what was read of it: it was deleted and made anew"
+            what = "what was read of the topic is not in it: it was deleted and made anew"
         where = f"{topic}[{partition}]"
         super().__init__(f"{where}: expected offset {wanted}, kept are {beginning} to {end}; {what}")
 

@@ -192,3 +192,28 @@ class GroupContract(ContractHelpers):
             self.read(1, reader)
         reader.seek(TopicPartition(topic, 0), caught.value.resume_at)
         assert [record.value for record in self.read(2, reader)] == [b"100", b"101"]
+
+    def test_a_topic_made_again_and_longer_than_what_was_read_of_it_is_read_whole(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
+        self.fill(bus, topic, 3)
+        place = TopicPartition(topic, 0)
+        in_group, _ = self.joined(bus, topic, group)
+        in_group.resume(in_group.assignment())
+        alone = bus.consumer(None)
+        alone.assign({place})
+        for reader in (in_group, alone):
+            self.read(3, reader)
+        self.delete_topic(bus, topic)
+        bus.ensure_topics({topic: TopicSpec(partitions=4)})
+        self.fill(bus, topic, 9, start=100)
+        for reader in (in_group, alone):
+            seen: list[bytes] = []
+            deadline = time.monotonic() + self.patience
+            while len(set(seen)) < 9:
+                assert time.monotonic() < deadline, seen
+                try:
+                    seen += [record.value for record in reader.poll(0.05)]
+                except OffsetGap as gap:
+                    reader.seek(TopicPartition(gap.topic, gap.partition), gap.resume_at)
+            assert seen[-9:] == [b"%d" % i for i in range(100, 109)]

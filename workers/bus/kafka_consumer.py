@@ -40,6 +40,9 @@ class KafkaBusConsumer:
         self._start = start
         self._listener: _Listener | None = None
         self._waiting: list[Record] = []
+        # A topic made anew keeps its name, not its id; what was read of the old one is no position in it.
+        self._topic_ids: dict[str, Any] = {}
+        self._remade: set[TopicPartition] = set()
         # The client forgets the position of a partition before it says that it is revoked; whoever is told
         # still wants to commit it.
         self._positions: dict[TopicPartition, int] = {}
@@ -141,6 +144,10 @@ class KafkaBusConsumer:
                 failure, self._listener.failure = self._listener.failure, None
                 self._waiting = found
                 raise failure
+            if self._remade or self._was_remade():
+                self._waiting = [record for record in found if record.source not in self._remade]
+                self._raise_remade()
+                found, self._waiting = self._waiting, []
             if found or time.monotonic() >= deadline:
                 return found
 
@@ -202,6 +209,7 @@ class KafkaBusConsumer:
         except ValueError:
             raise BusError(f"{partition} is not assigned to this consumer") from None
         self._positions[partition] = offset
+        self._remade.discard(partition)
 
     def pause(self, partitions: AbstractSet[TopicPartition]) -> None:
         """Return nothing from these partitions."""
@@ -234,6 +242,31 @@ class KafkaBusConsumer:
         self._closed = True
         with reachable(self._bootstrap):
             self._client.close(autocommit=False, timeout_ms=_ASK_MS)
+
+    def _was_remade(self) -> bool:
+        """Whether a topic that is read was deleted and made again since the last look."""
+        ids: dict[str, Any] = self._client._cluster._topic_ids
+        if ids is self._topic_ids:
+            # The client swaps them whole with each answer about topics.
+            return False
+        for topic, before in self._topic_ids.items():
+            if ids.get(topic, before) != before:
+                self._remade |= {place for place in self.assignment() if place.topic == topic}
+        self._topic_ids = self._topic_ids | ids if self._topic_ids.keys() - ids.keys() else ids
+        return bool(self._remade)
+
+    def _raise_remade(self) -> None:
+        """The gap of each partition that has to be read from its beginning again, until it was sought."""
+        self._remade &= self.assignment()
+        beginnings, ends = self.beginning_offsets(self._remade), self.end_offsets(self._remade)
+        for place in sorted(self._remade):
+            position = self.position(place)
+            if position is None or position <= beginnings[place]:
+                self._remade.discard(place)
+                continue
+            raise OffsetGap(
+                place.topic, place.partition, wanted=position, beginning=beginnings[place], end=ends[place]
+            )
 
     def _was_fenced(self) -> bool:
         """Whether a heartbeat was answered so: the client only logs it and stops them, and reads on."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from workers.bus.base import AssignmentListener, Record, TopicPartition
 from workers.bus.membership import Group, Member
+from workers.bus.memory_log import Log
 from workers.errors import BusError, Fenced, OffsetGap
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class MemoryConsumer:
         self._listener: AssignmentListener | None = None
         self._member: Member | None = None
         self._positions: dict[TopicPartition, int] = {}
+        # The log that a position is meant for: a topic made anew has others.
+        self._reading: dict[TopicPartition, Log] = {}
         self._paused: set[TopicPartition] = set()
         self._turn = 0
         self._closed = False
@@ -120,6 +123,7 @@ class MemoryConsumer:
             if partition not in self._positions:
                 raise BusError(f"{partition} is not assigned to consumer {self._name}")
             self._positions[partition] = offset
+            self._reading.pop(partition, None)
 
     def pause(self, partitions: AbstractSet[TopicPartition]) -> None:
         """Return nothing from these partitions."""
@@ -235,6 +239,7 @@ class MemoryConsumer:
     def _drop(self, partitions: set[TopicPartition]) -> None:
         for partition in partitions:
             self._positions.pop(partition, None)
+            self._reading.pop(partition, None)
         self._paused -= partitions
 
     def _first(self, partition: TopicPartition) -> int:
@@ -258,7 +263,8 @@ class MemoryConsumer:
         for i in range(len(ready)):
             partition = ready[(self._turn + i) % len(ready)]
             position, log = self._positions[partition], self._bus.log(partition)
-            if not log.start <= position <= log.end:
+            remade = self._reading.setdefault(partition, log) is not log and position > log.start
+            if remade or not log.start <= position <= log.end:
                 gap = OffsetGap(
                     partition.topic, partition.partition, wanted=position, beginning=log.start, end=log.end
                 )
