@@ -24,7 +24,8 @@ from workers.bus.memory import MemoryBus
 from workers.capture import AgentLog, Publisher
 from workers.capture.buffer import DiskBuffer
 from workers.capture.entry import Entry
-from workers.capture.outbox import EXPIRED, Outbox, OutboxSettings
+from workers.capture.outbox import EXPIRED, Outbox
+from workers.capture.outbox_settings import OutboxSettings
 from workers.clock import ManualClock
 from workers.errors import BusError, SettingsError
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -29,6 +28,7 @@ from workers.capture import events
 from workers.capture.buffer import DiskBuffer
 from workers.capture.entry import Entry
 from workers.capture.log import AgentLog
+from workers.capture.outbox_settings import OutboxSettings
 from workers.capture.queue import Item, Posted, Queue
 from workers.capture.spill import FULL, Keeper
 from workers.clock import Clock, SystemClock
@@ -40,25 +40,8 @@ EXPIRED = "expired in the buffer"
 TOO_SLOW = "buffer full: the disk did not keep up"
 _NOTICES_AT_ONCE = 256
 _RETRY_S = 0.5
+_PATIENCE_S = 1.0
 _PREPARE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxSettings:
-    """How an outbox behaves; times in seconds, sizes in bytes.
-
-    Attributes:
-        window_bytes: in flight at once; as much again may wait in memory.
-        delivery_timeout_s: after this the broker is asked anew.
-        spill_after_s: what is not acknowledged after this goes to the disk.
-        expired_after_s: a frame that waits this long past its deadline is told by a notice instead of being
-            sent; None sends it all the same.
-    """
-
-    window_bytes: int = 64 * 2**20
-    delivery_timeout_s: float = 10.0
-    spill_after_s: float = 1.0
-    expired_after_s: float | None = 1.0
 
 
 class Outbox:
@@ -216,8 +199,12 @@ class Outbox:
         """Look at what was sent and send what may be sent; whether anything changed."""
         self._write_dropped()
         moved, failed = self._reap()
-        if self._settings.spill_after_s <= self._age_in_flight():
+        age = self._age_in_flight()
+        if age >= self._settings.spill_after_s:
             self._say_away("no acknowledgement")
+        if age >= self._settings.delivery_timeout_s + _PATIENCE_S:
+            self._renew()
+            return True
         if not self._ready():
             return moved
         # One at a time until the broker answers again: each try holds what it sends for the whole timeout.
@@ -246,6 +233,16 @@ class Outbox:
                 else:
                     self.queue.flying.append(item)
         return moved
+
+    def _renew(self) -> None:
+        """Replace a producer that keeps its answers past its own timeout: it will not give them any more."""
+        silent, self._producer, self._prepared = self._producer, None, False
+        _log.error(events.BUS_AWAY, error="the producer gave no answer at all; it is replaced")
+        if silent is not None:
+            threading.Thread(target=silent.close, args=(0.0,), name="capture-discard", daemon=True).start()
+        with self.queue.changed:
+            for item in self.queue.flying:
+                item.deliveries = []
 
     def _age_in_flight(self) -> float:
         with self.queue.changed:

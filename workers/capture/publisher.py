@@ -33,7 +33,8 @@ from workers.capture.buffer import DiskBuffer
 from workers.capture.direct import Direct, Undelivered
 from workers.capture.entry import Entry
 from workers.capture.log import AgentLog
-from workers.capture.outbox import Outbox, OutboxSettings
+from workers.capture.outbox import Outbox
+from workers.capture.outbox_settings import OutboxSettings
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError
 
