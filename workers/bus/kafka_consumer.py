@@ -271,7 +271,10 @@ class KafkaBusConsumer:
     def _was_fenced(self) -> bool:
         """Whether a heartbeat was answered so: the client only logs it and stops them, and reads on."""
         coordinator = self._client._coordinator
-        return bool(coordinator.state is MemberState.STABLE and not coordinator._heartbeat_enabled)
+        with coordinator._lock:
+            # A join that has begun stops them too, a moment before it shows in the state.
+            joining = coordinator.rejoining or coordinator.state is not MemberState.STABLE
+            return not (joining or coordinator._heartbeat_enabled)
 
     def _offsets(
         self, ask: Callable[..., Any], partitions: AbstractSet[TopicPartition]
