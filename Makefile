@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: demo test lint clean bench
+.PHONY: demo test lint clean bench soak
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -37,6 +37,11 @@ test: lint
 bench: $(VENV)/installed-dev
 	$(BIN)/python tests/bench/inspector.py
 	$(BIN)/python tests/bench/line.py
+
+# Kills workers, brokers, Redis and networks for about twenty minutes, then times a takeover.
+soak: $(VENV)/installed-dev
+	$(BIN)/python tests/faults/soak.py
+	$(BIN)/python tests/faults/recovery.py
 
 clean:
 	rm -rf $(VENV) .crosscheck .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -106,7 +106,7 @@ def clocks_off(stage: Stage, line: Line, times: int) -> None:
 def topic_made_anew(stage: Stage, line: Line, times: int) -> None:
     """The frames topic deleted under the workers and made again; what lay in it is MISSING."""
     line.excused_failures = True
-    for _ in range(times):
+    while line.wants(times):
         began = time.time_ns()
         with line.offsets.blind():
             admin = KafkaAdminClient(**line.bus.settings.common())
@@ -123,8 +123,7 @@ def topic_made_anew(stage: Stage, line: Line, times: int) -> None:
 
 def overtaken_by_retention(stage: Stage, line: Line, times: int) -> None:
     """Workers stand still while retention deletes what they have not read: MISSING, no jump unseen."""
-    while len(line.injections) < times:
-        left = times - len(line.injections)
+    while left := line.wants(times):
         partitions = sorted(line.partitions)[:left]
         names = frozenset(name for name in line.stations if line.map.partition(name) in partitions)
         began = time.time_ns()
@@ -186,7 +185,8 @@ def disk_full(stage: Stage, line: Line, times: int) -> None:
     """The broker away until the agents' disks are full; what they gave up is told, and MISSING."""
     links = links_of(stage)
     line.excused_failures = True
-    for number in range(times):
+    while line.wants(times):
+        number = len(line.injections)
         before = line.traffic.dropped
         fault = line.injected("full file system" if stage.extra["mounted"] else "full buffer")
         links.kafka.cut(list(Cut)[number % 2])

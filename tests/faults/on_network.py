@@ -56,7 +56,8 @@ def network_cut(stage: Stage, line: Line, times: int) -> None:
     links = links_of(stage)
     sides = {"broker": (links.kafka,), "Redis": (links.redis,), "both": (links.kafka, links.redis)}
     kinds = itertools.cycle((name, kind) for name in sides for kind in Cut)
-    for number in range(times):
+    while line.wants(times):
+        number = len(line.injections)
         name, kind = next(kinds)
         fault = line.injected(f"{name} {kind.value}")
         for proxy in sides[name]:
@@ -71,7 +72,8 @@ def network_cut(stage: Stage, line: Line, times: int) -> None:
 def slow_links(stage: Stage, line: Line, times: int) -> None:
     """Late and narrow links for three seconds each: the line goes on over them."""
     links = links_of(stage)
-    for number in range(times):
+    while line.wants(times):
+        number = len(line.injections)
         what = ("broker late", "broker narrow", "Redis late")[number % 3]
         fault = line.injected(what)
         if what == "broker late":
@@ -102,7 +104,8 @@ def leader_killed(stage: Stage, line: Line, times: int) -> None:
     """SIGKILL of the broker that leads a partition; back once another leads."""
     cluster = stage.extra["cluster"]
     assert isinstance(cluster, Cluster)
-    for number in range(times):
+    while line.wants(times):
+        number = len(line.injections)
         station = sorted(line.stations)[number % len(line.stations)]
         leader = cluster.leader(line.frames, line.map.partition(station))
         fault = line.injected("leader SIGKILL", frozenset({station}))
@@ -132,5 +135,6 @@ FAULTS = (
         setup=LineSetup(workers=2, to_gate_s=90.0, replication=3),
         inject=leader_killed,
         place=on_a_cluster,
+        limit_s=300.0,
     ),
 )

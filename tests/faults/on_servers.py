@@ -15,7 +15,8 @@ KINDS = (signal.SIGKILL, signal.SIGTERM)
 
 def broker_away(stage: Stage, line: Line, times: int) -> None:
     """The one broker killed or stopped, and started again on its data."""
-    for number in range(times):
+    while line.wants(times):
+        number = len(line.injections)
         kind = KINDS[number % 2]
         fault = line.injected(f"broker {kind.name}")
         stage.end_server("kafka", kind)
@@ -26,7 +27,8 @@ def broker_away(stage: Stage, line: Line, times: int) -> None:
 
 def redis_away(stage: Stage, line: Line, times: int) -> None:
     """Redis killed or stopped, a moment of nothing, started again on its data."""
-    for number in range(times):
+    while line.wants(times):
+        number = len(line.injections)
         kind = KINDS[number % 2]
         fault = line.injected(f"Redis {kind.name}")
         stage.end_server("redis", kind)
@@ -38,7 +40,8 @@ def redis_away(stage: Stage, line: Line, times: int) -> None:
 
 def redis_emptied(stage: Stage, line: Line, times: int) -> None:
     """Redis comes back without its data, or is emptied while it runs."""
-    for number in range(times):
+    while line.wants(times):
+        number = len(line.injections)
         if number % 3 == 2:
             fault = line.injected("emptied")
             client = redis.Redis.from_url(stage.rig.redis_url)

@@ -23,11 +23,10 @@ REAL_RATE = 2.5
 def killed_at_each_step(stage: Stage, line: Line, times: int) -> None:
     """SIGKILL at each numbered step in turn; all workers but one at a time."""
     steps = itertools.cycle(Step)
-    while len(line.injections) < times:
-        victims = line.crew.living()[1:][: times - len(line.injections)]
+    while left := line.wants(times):
         # Whoever survives changes from round to round.
-        if len(line.injections) // 3 % 2:
-            victims = line.crew.living()[:-1][: times - len(line.injections)]
+        spared = len(line.injections) % len(line.crew.living())
+        victims = [m for n, m in enumerate(line.crew.living()) if n != spared][:left]
         held = {victim.name: line.stations_of(victim) for victim in victims}
         armed = {victim.name: next(steps) for victim in victims}
         for victim in victims:
@@ -46,10 +45,10 @@ def killed_at_each_step(stage: Stage, line: Line, times: int) -> None:
 
 def stopped_and_continued(stage: Stage, line: Line, times: int) -> None:
     """SIGSTOP for longer than the session, SIGCONT when others have its partitions."""
-    while len(line.injections) < times:
+    while left := line.wants(times):
         living = line.crew.living()
         spared = len(line.injections) % len(living)
-        victims = [m for n, m in enumerate(living) if n != spared][: times - len(line.injections)]
+        victims = [m for n, m in enumerate(living) if n != spared][:left]
         done = []
         for victim in victims:
             held = line.stations_of(victim)
@@ -67,8 +66,7 @@ def stopped_and_continued(stage: Stage, line: Line, times: int) -> None:
 
 def killed_by_a_frame(stage: Stage, line: Line, times: int) -> None:
     """A frame whose inspection kills the process; the third try is not made."""
-    while len(line.injections) < times:
-        left = times - len(line.injections)
+    while left := line.wants(times):
         lethal = []
         for station in sorted(line.stations)[:left]:
             part = line.traffic.send(station, Stamp.LETHAL)
@@ -81,9 +79,9 @@ def killed_by_a_frame(stage: Stage, line: Line, times: int) -> None:
 
 def slow_batches(stage: Stage, line: Line, times: int) -> None:
     """A batch that takes longer than the session and than the longest time between two polls."""
-    while len(line.injections) < times:
+    while left := line.wants(times):
         slow = []
-        for member in line.crew.living()[: times - len(line.injections)]:
+        for member in line.crew.living()[:left]:
             station = min(line.stations_of(member))
             line.traffic.send(station, Stamp.SLOW)
             slow.append(line.injected("slow batch", line.stations_of(member)))
@@ -109,7 +107,7 @@ def rebalance_storm(stage: Stage, line: Line, times: int) -> None:
     """A worker comes or goes every second; now and then one without a word."""
     extra = itertools.count(100)
     guests: list[int] = []
-    while len(line.injections) < times:
+    while line.wants(times):
         number = len(line.injections)
         if number % 8 == 7 and guests:
             # Its seat is given up first: nobody is to follow it.

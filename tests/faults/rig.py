@@ -194,6 +194,8 @@ class Line:
         self.verdicts = f"{self.prefix}.verdicts"
         self.make_topics()
         self.injections: list[Injection] = []
+        self.until = float("inf")
+        """When no further fault is begun, monotonic seconds."""
         self.notes: list[str] = []
         self.exempt: set[PartKey] = set()
         """Parts whose fault it is that no verdict in time can come, or none by the model."""
@@ -353,6 +355,10 @@ class Line:
         """The stations whose partitions a worker holds."""
         held = member.partitions()
         return frozenset(name for name in self.stations if self.map.partition(name) in held)
+
+    def wants(self, times: int) -> int:
+        """How many faults are still to be put in: none any more once the class has had its time."""
+        return max(0, times - len(self.injections)) if time.monotonic() < self.until else 0
 
     def lag(self) -> int:
         """Records that no commit covers."""

@@ -122,8 +122,11 @@ def run_class(stage: Stage, fault: Fault, times: int, parts: int) -> Row:
 
 def _faults(stage: Stage, fault: Fault, running: Line, row: Row, times: int, parts: int) -> None:
     row.before = running.resources()
+    running.until = time.monotonic() + fault.limit_s
     try:
         fault.inject(stage, running, times)
+        if len(running.injections) < times:
+            running.notes.append(f"no more faults after {fault.limit_s:g} s")
         patience = time.monotonic() + 2.0 * parts / (running.setup.rate * running.setup.stations) + 5.0
         while running.traffic.sent < parts and time.monotonic() < patience:
             time.sleep(0.1)

@@ -55,6 +55,7 @@ class Fault:
         inject: puts the faults in, so many times, while the line runs; waits for each recovery.
         data_lost: Redis loses its data on the way.
         place: servers of its own, where it needs some.
+        limit_s: after so many seconds no further fault is begun.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Fault:
     inject: Callable[[Stage, Line, int], None]
     data_lost: bool = False
     place: Place = here
+    limit_s: float = 150.0
 
     def with_stand_in(self) -> Fault:
         """The same faults on the stand-in model."""

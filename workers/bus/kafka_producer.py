@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from workers.bus._client import kafka_errors
 from workers.bus._reach import said
 from workers.bus.base import MAX_RECORD_BYTES, Consumer, Headers, TopicPartition, record_bytes
 from workers.errors import BusError, RecordTooLarge
+
+_OVERDUE_S = 5.0
+"""A record still open so long after its delivery timeout is one that the client has lost sight of."""
 
 
 class KafkaDelivery:
@@ -60,6 +64,8 @@ class KafkaBusProducer:
         self._connect = connect
         self._client = connect()
         self._renewal = threading.Lock()
+        # When each record was sent whose outcome is not known; done ones leave from the left.
+        self._unsettled: deque[tuple[float, Any]] = deque()
         self._bootstrap = bootstrap
         self._max_in_flight = max_in_flight_bytes
         self._max_block = max_block
@@ -90,6 +96,8 @@ class KafkaBusProducer:
             self._release(size)
             raise BusError(f"{place}: Kafka at {self._bootstrap}: {said(error)}") from None
         future.add_both(lambda _: self._release(size))
+        with self._renewal:
+            self._unsettled.append((time.monotonic(), future))
         return KafkaDelivery(future, place, size, self._bootstrap)
 
     def prepare(self, place: TopicPartition, timeout: float) -> None:
@@ -151,16 +159,29 @@ class KafkaBusProducer:
             discard(self._client)
 
     def _renew_if_failed(self) -> None:
-        """Replace a client that fails everything from now on.
+        """Replace a client that fails everything from now on, or does not move.
 
         One record that the broker refuses for good (over the topic's limit, say) puts kafka-python's
         idempotent producer in a fatal state, in which it answers every later record with that same error.
+        And after the loss of a broker it was seen to leave records of one partition in its hands for minutes,
+        long past the time at which it should have failed them, while the partition had a leader again.
         """
         with self._renewal:
             transactions = self._client._transaction_manager
-            if transactions is not None and transactions.has_fatal_error():
-                failed, self._client = self._client, self._connect()
-                discard(failed)
+            failed = transactions is not None and transactions.has_fatal_error()
+            if failed or self._stands_still():
+                old, self._client = self._client, self._connect()
+                self._unsettled.clear()
+                discard(old)
+
+    def _stands_still(self) -> bool:
+        """Whether a record is neither acknowledged nor failed long after one of the two was due."""
+        while self._unsettled and self._unsettled[0][1].is_done:
+            self._unsettled.popleft()
+        if not self._unsettled:
+            return False
+        due = self._unsettled[0][0] + self._client.config["delivery_timeout_ms"] / 1000
+        return bool(time.monotonic() > due + _OVERDUE_S)
 
     def _require_partition(self, place: TopicPartition) -> None:
         """The client blocks or fails late on a partition that does not exist; this says so at once."""
