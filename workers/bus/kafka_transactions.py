@@ -69,6 +69,8 @@ class KafkaTransactionalProducer(KafkaBusProducer):
                 self.abort_transaction(_ASK_S)
             self._refuse_if_fenced()
         self._settle_ending()
+        # Each transaction ends with the outcome of its own records; none is looked for after that.
+        self._unsettled.clear()
         if not self._manager._test_is_ready() or self._client._accumulator.has_incomplete:
             failed, self._client = self._client, self._connect()
             discard(failed)
