@@ -113,7 +113,7 @@ RIGHTS: tuple[Rights, ...] = (
     ),
     Rights(
         process="board",
-        does="shows the line",
+        does="shows the line; enough for an audit too",
         topics={"verdicts": ("Read",), "heartbeats": ("Read",)},
         keys=(
             "{STATION}:verdict:*",

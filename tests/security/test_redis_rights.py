@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
-from compose.process import free_ports
-from compose.redis import RedisServer
 from schemas.part import PartKey
 from schemas.verdict import Decision, Mode, Verdict
 from schemas.wire import decode_verdict
 from tests.security.servers import PASSWORD, Authority, TlsFront
 from workers.commands.local import open_store
 from workers.errors import StoreError
-from workers.rights import RIGHTS, redis_command, redis_rules, user
+from workers.rights import RIGHTS, redis_command, user
 from workers.settings import Settings
 from workers.store import keys
 from workers.store.verdicts import VerdictStore
@@ -29,21 +27,8 @@ OTHER = PartKey("s2", 7, 1)
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A Redis of its own, with a user for each process and none without a password."""
-    (port,) = free_ports(1)
-    server = RedisServer(tmp_path_factory.mktemp("redis"), port)
-    try:
-        server.start()
-        with redis.Redis(port=port) as admin:
-            for row in RIGHTS:
-                if rules := redis_rules(row, ["s1"]):
-                    admin.execute_command("ACL", "SETUSER", user(row.process), *rules, f">{PASSWORD}")
-            admin.execute_command("ACL", "SETUSER", "crosscheck-admin", "on", f">{PASSWORD}", "~*", "+@all")
-            admin.execute_command("ACL", "SETUSER", "default", "off")
-        yield port
-    finally:
-        server.process.kill()
+def port(secure_redis: int) -> int:
+    return secure_redis
 
 
 def as_user(port: int, process: str, **more: Any) -> Settings:
@@ -93,10 +78,10 @@ def test_a_worker_decides_counts_shows_and_remembers(stores: dict[str, VerdictSt
     for trigger in range(300):
         assert store.put_heatmap(PartKey("s1", 8, trigger), b"map") is not None
     assert store.get_heatmap(PartKey("s1", 8, 299)) == b"map"
-    store.set_sensor("s1", "depth", {"state": "up"})
-    store.set_sensors_many({("s1", "rgb"): {"state": "down"}})
-    assert store.get_sensor("s1", "depth") == {"state": "up"}
-    assert store.get_sensors_many("s1", ["rgb", "depth"]) == [{"state": "down"}, {"state": "up"}]
+    store.set_sensor("s1", "top", {"state": "up"})
+    store.set_sensors_many({("s1", "side"): {"state": "down"}})
+    assert store.get_sensor("s1", "top") == {"state": "up"}
+    assert store.get_sensors_many("s1", ["side", "top"]) == [{"state": "down"}, {"state": "up"}]
     store.beat("w1", {"frames": 1})
 
 
