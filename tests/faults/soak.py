@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -139,6 +140,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run what is asked for; 1 when a promise was broken."""
     options = _options(words)
     quiet()
+    # Whoever ends this ends what it has started: servers run in sessions of their own.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     chosen = [fault for fault in FAULTS if not options.classes or fault.key in options.classes]
     shown = Console(width=200) if not sys.stdout.isatty() else Console()
     rows: list[Row] = []
@@ -187,4 +190,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(console.INTERRUPTED)
