@@ -83,7 +83,7 @@ def test_a_second_up_starts_only_what_does_not_run(cluster: Cluster) -> None:
 @pytest.mark.services
 def test_a_topic_that_is_not_there_has_no_leader(cluster: Cluster) -> None:
     with pytest.raises(LocalServicesError, match=r"nowhere\[0\] is not a partition of the cluster at 127"):
-        cluster.leader("nowhere", 0)
+        cluster.leader("nowhere", 0, timeout=0.5)
 
 
 @pytest.mark.services
