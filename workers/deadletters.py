@@ -15,11 +15,9 @@ from workers.bus.base import Bus, Headers, Producer, Record, TopicPartition
 from workers.clock import Clock
 from workers.errors import SourceError
 from workers.scan import record_at, records
-from workers.steps.deadletter import ERROR, LEFT_OUT, ORIGIN, REASON, TIME, WORKER
+from workers.steps.deadletter import ERROR, LEFT_OUT, ORIGIN, REASON, REPLAYED, TIME, WORKER
 from workers.store.verdicts import VerdictStore
 
-REPLAYED = "crosscheck-replayed"
-"""On a record that was sent again: the offset of its dead letter."""
 REPLAY_OF = "crosscheck-replay-of"
 """On a note in the dead-letter topic: the letter of this offset was sent again."""
 SENT_TO = "crosscheck-sent-to"

@@ -25,7 +25,7 @@ from schemas.part import PartKey
 from schemas.verdict import Decision
 from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
-from workers.errors import BusError, ClockOffset, OffsetGap
+from workers.errors import BusError, ClockOffset, Fenced, OffsetGap
 from workers.models import Models
 from workers.patience import RETRY_S, Abandoned, Patience
 from workers.settings import Settings
@@ -36,7 +36,7 @@ from workers.steps.batching import Batcher
 from workers.steps.clocks import AgentClocks
 from workers.steps.deadletter import DeadLetters
 from workers.steps.deciding import Judge
-from workers.steps.delivery import Acknowledged, Delivery, Transactional
+from workers.steps.delivery import open_delivery
 from workers.steps.flow import Flow
 from workers.steps.gaps import GapWatch
 from workers.steps.heartbeats import HeartbeatListener
@@ -142,18 +142,7 @@ class InspectionWorker:
             run_limit=settings.deadletter_run,
             ratio_limit=settings.deadletter_ratio,
         )
-        verdicts = settings.topic("verdicts")
-        # In transactions heatmaps and dead letters go by the other producer: they are no part of them.
-        self._delivery: Delivery = (
-            Acknowledged(self._producer, verdicts)
-            if settings.delivery == "plain"
-            else Transactional(
-                bus.producer(transactional_id=f"{settings.group}.{settings.worker}"),
-                verdicts,
-                self._consumer,
-                self._offsets,
-            )
-        )
+        self._delivery = open_delivery(settings, bus, self._producer, self._consumer, self._offsets)
         publisher = ResultPublisher(
             self._producer,
             self._delivery,
@@ -161,7 +150,7 @@ class InspectionWorker:
             self._dead_letters,
             self.stages,
             settings.topic("heatmaps"),
-            bus.partitions(verdicts) or 1,
+            bus.partitions(settings.topic("verdicts")) or 1,
             on_step,
         )
         self._answering = Answering(
@@ -310,6 +299,7 @@ class InspectionWorker:
             except OffsetGap as gap:
                 self._jump(gap)
             except BusError as error:
+                _must_go_on(error)
                 log.warning("worker.poll_failed", error=str(error))
                 self._watchdog.turned(paused=True)
                 self._clock.sleep(RETRY_S)
@@ -328,7 +318,7 @@ class InspectionWorker:
             log.warning("worker.seek_failed", error=str(error))
             return
         self._gaps.gap(place, gap.missing)
-        if gap.wanted > gap.end:
+        if gap.wanted > gap.resume_at:
             # Made anew: its offsets begin again, and the old ones would hold the commits of the new back.
             self._forget({place})
             self._offsets.assigned({place})
@@ -402,6 +392,7 @@ class InspectionWorker:
             try:
                 self._consumer.commit(offsets)
             except BusError as error:
+                _must_go_on(error)
                 # Not lost: what was not committed is read and answered again, with the same verdicts.
                 log.warning("worker.commit_failed", error=str(error))
                 return
@@ -446,5 +437,12 @@ class InspectionWorker:
         try:
             return self._consumer.poll(0.0)
         except BusError as error:
+            _must_go_on(error)
             log.warning("worker.poll_failed", error=str(error))
             return []
+
+
+def _must_go_on(error: BusError) -> None:
+    """Whoever has taken over has the work: a fenced process is to end, and only that."""
+    if isinstance(error, Fenced):
+        raise error

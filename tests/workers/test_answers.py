@@ -20,6 +20,7 @@ from tests.workers.standin import StandInModel, by_sensors
 from workers.bus.base import TopicPartition
 from workers.errors import DeadLetterFlood
 from workers.steps import answering
+from workers.steps.deadletter import REPLAYED
 
 
 def notice(trigger: int, *, station: str = "s1", why: str = "buffer full") -> Notice:
@@ -170,3 +171,18 @@ def test_a_slow_batch_keeps_its_worker_in_the_group_and_its_partitions(
     assert [v.part.trigger for v in line.verdicts()] == [1]
     other = line.bus.consumer("crosscheck-workers")
     assert other.committed(TopicPartition(FRAMES, 0)) == 1
+
+
+def test_a_dead_letter_sent_again_never_reaches_the_model_whatever_its_deadline_says(line: Line) -> None:
+    model = StandInModel()
+    worker = line.worker(model)
+    line.producer.send(
+        FRAMES,
+        encode(frame(1, deadline_s=1e6)),
+        key=b"s1/1/1",
+        partition=0,
+        headers=((REPLAYED, b"7"),),
+    ).wait(1)
+    line.turn(worker, lambda: worker.answered == 1)
+    assert line.standing(PartKey("s1", 1, 1)).decision is Decision.STALE
+    assert model.batches == []

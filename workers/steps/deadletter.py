@@ -20,6 +20,8 @@ WORKER = "crosscheck-worker"
 TIME = "crosscheck-time"
 LEFT_OUT = "crosscheck-left-out"
 """How many bytes of value the record had, where they were over the limit of the dead-letter topic."""
+REPLAYED = "crosscheck-replayed"
+"""On a record that was sent again: the offset of its dead letter."""
 
 WINDOW = 1000
 """How many of the last records the share of dead letters is taken of."""

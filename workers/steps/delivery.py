@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from workers.bus.base import Consumer, Producer, TopicPartition
+from workers.bus.base import Bus, Consumer, Producer, TopicPartition
 from workers.errors import BusError, RecordTooLarge
+from workers.settings import Settings
 from workers.steps.offsets import OffsetTracker, Ticket
 
 Offsets = dict[TopicPartition, int]
@@ -117,3 +118,19 @@ class Transactional:
 
     def _happened(self, offsets: Offsets) -> bool:
         return all((self.consumer.committed(p) or 0) >= offset for p, offset in offsets.items())
+
+
+def open_delivery(
+    settings: Settings, bus: Bus, plain: Producer, consumer: Consumer, offsets: OffsetTracker
+) -> Delivery:
+    """As the settings say.
+
+    Args:
+        plain: what heatmaps and dead letters go by: they are no part of any transaction.
+    """
+    topic = settings.topic("verdicts")
+    if settings.delivery == "plain":
+        return Acknowledged(plain, topic)
+    # The same after a restart: a successor ends at once what a dead worker left open.
+    name = f"{settings.group}.{settings.worker}"
+    return Transactional(bus.producer(transactional_id=name), topic, consumer, offsets)

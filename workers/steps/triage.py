@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from schemas.errors import CrosscheckError
 from schemas.part import PartKey
 from workers.clock import Clock
+from workers.steps.deadletter import REPLAYED
 from workers.steps.deciding import Judge
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome
@@ -81,6 +82,9 @@ class Triage:
             return Outcome.of(pending, self.judge.stale(pending), standing=standing)
         if pending.late is not None:
             # Its part is in front of it in this very batch, and decided first: this one will not stand.
+            return Outcome.of(pending, self.judge.stale(pending))
+        if any(record.header(REPLAYED) is not None for record in pending.records):
+            # A dead letter sent again is answered for the record: whatever it says, its time is long gone.
             return Outcome.of(pending, self.judge.stale(pending))
         refused = self.refuse(pending)
         if refused is not None:
