@@ -140,7 +140,7 @@ class BufferFull(WorkerError):
 
 
 class ActuatorError(WorkerError):
-    """The gate's actuator did not confirm what it was told: the gate counts as closed, and is closed again."""
+    """The gate's actuator did not confirm what it was told: the gate counts as closed and is closed again."""
 
     reason = "actuator"
     retriable = True

@@ -49,7 +49,7 @@ class KafkaSettings:
     bootstrap: str
     connect_timeout: float = 4.0
     request_timeout: float = 10.0
-    replication_factor: int = 1
+    replication_factor: int = -1
     client: str = "crosscheck"
     security: KafkaSecurity = KafkaSecurity()  # noqa: RUF009 frozen
 
