@@ -129,15 +129,3 @@ def test_what_could_be_committed_is_told_without_changing_anything() -> None:
     assert tracker.committable() == {}
     tracker.dropped({PLACE})
     assert tracker.committable_after([one, four]) == {}
-
-
-def test_a_static_member_that_was_replaced_ends_instead_of_polling_on(line: Line) -> None:
-    old = line.worker(static_member=True)
-    old.step()
-    new = line.worker(static_member=True)
-    new.step()
-    with pytest.raises(Fenced):
-        for _ in range(5):
-            old.step()
-    line.send(frame(1))
-    line.turn(new, lambda: new.answered == 1)
