@@ -22,7 +22,6 @@ from threading import Event
 import structlog
 
 from schemas.part import PartKey
-from schemas.verdict import Decision
 from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError, ClockOffset, Fenced, OffsetGap
@@ -40,7 +39,7 @@ from workers.steps.delivery import open_delivery
 from workers.steps.flow import Flow
 from workers.steps.gaps import GapWatch
 from workers.steps.heartbeats import HeartbeatListener
-from workers.steps.inspecting import BatchInspector
+from workers.steps.inspecting import BatchInspector, heatmap_policy
 from workers.steps.intake import Intake
 from workers.steps.memory import SensorMemory
 from workers.steps.offsets import OffsetTracker
@@ -162,7 +161,7 @@ class InspectionWorker:
                 self._clock,
                 self.stages,
                 self._decoders,
-                self._keep_heatmap,
+                heatmap_policy(settings.heatmaps),
                 self._silhouettes,
             ),
             publisher=publisher,
@@ -275,12 +274,11 @@ class InspectionWorker:
 
     def close(self) -> None:
         """Leave the group and let go of the broker. Closing twice is allowed."""
-        try:
-            self._consumer.close()
-            self._producer.close()
-            self._delivery.close()
-        except BusError as error:
-            log.warning("worker.close_failed", error=str(error))
+        for let_go in (self._consumer.close, self._producer.close, self._delivery.close):
+            try:
+                let_go()
+            except BusError as error:
+                log.warning("worker.close_failed", error=str(error))
         self._beats.close()
         self._answering.close()
         self._decoders.shutdown(wait=False)
@@ -298,8 +296,9 @@ class InspectionWorker:
                 return records
             except OffsetGap as gap:
                 self._jump(gap)
+            except Fenced:
+                raise
             except BusError as error:
-                _must_go_on(error)
                 log.warning("worker.poll_failed", error=str(error))
                 self._watchdog.turned(paused=True)
                 self._clock.sleep(RETRY_S)
@@ -311,6 +310,8 @@ class InspectionWorker:
         place = TopicPartition(gap.topic, gap.partition)
         # What was read before the gap is answered before what is lost in it: order within a station.
         self.drain()
+        if self._offsets.in_flight({place}):
+            return  # more than one drain answers: the same gap is found again at the next poll
         try:
             self._consumer.seek(place, gap.resume_at)
         except BusError as error:
@@ -322,10 +323,6 @@ class InspectionWorker:
             # Made anew: its offsets begin again, and the old ones would hold the commits of the new back.
             self._forget({place})
             self._offsets.assigned({place})
-
-    def _keep_heatmap(self, decision: Decision) -> bool:
-        keep = self._settings.heatmaps
-        return keep == "all" or (keep == "not-passed" and decision is not Decision.PASS)
 
     def _take(self, records: Sequence[Record]) -> None:
         if not records:
@@ -341,13 +338,20 @@ class InspectionWorker:
     def _queue(self, pending: PendingPart) -> None:
         station = pending.part.station
         if not self._sensors.knows(station):
-            self._patience.call(partial(self._memory.restore, self._sensors, station))
-            self._silhouettes.recall(station)
+            self._patience.call(partial(self._recall, pending))
+        if not any(map(self._offsets.current, pending.tickets)):
+            return  # it went while Redis was away: its new owner answers it
         self._heard.add(station)
         for change in self._sensors.observe(pending):
             change.tell()
         self._batcher.add(pending)
         self._on_step(Step.PAIRED)
+
+    def _recall(self, pending: PendingPart) -> None:
+        """What is known of a station is read while it is ours, and not kept when it is not."""
+        if any(map(self._offsets.current, pending.tickets)):
+            self._memory.restore(self._sensors, pending.part.station)
+            self._silhouettes.recall(pending.part.station)
 
     def _refuse(self, pending: PendingPart) -> ClockOffset | None:
         return self._clocks.refusal(pending.part.station)
@@ -361,6 +365,7 @@ class InspectionWorker:
         """MISSING for the parts whose frames were deleted unread, before anything that came behind them."""
         for lost in self._patience.call(self._gaps.lost):
             for outcomes in lost.outcomes(worker=self._settings.worker, now=self._clock.now()):
+                self._watchdog.turned()
                 self._answering.publish(outcomes)
 
     def _answer_aside(self) -> None:
@@ -391,8 +396,9 @@ class InspectionWorker:
         with self.stages.stage(COMMIT):
             try:
                 self._consumer.commit(offsets)
+            except Fenced:
+                raise
             except BusError as error:
-                _must_go_on(error)
                 # Not lost: what was not committed is read and answered again, with the same verdicts.
                 log.warning("worker.commit_failed", error=str(error))
                 return
@@ -436,13 +442,8 @@ class InspectionWorker:
     def _poll_now(self) -> list[Record]:
         try:
             return self._consumer.poll(0.0)
+        except Fenced:
+            raise
         except BusError as error:
-            _must_go_on(error)
             log.warning("worker.poll_failed", error=str(error))
             return []
-
-
-def _must_go_on(error: BusError) -> None:
-    """Whoever has taken over has the work: a fenced process is to end, and only that."""
-    if isinstance(error, Fenced):
-        raise error

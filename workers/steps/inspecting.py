@@ -25,6 +25,11 @@ HeatmapPolicy = Callable[[Decision], bool]
 """Whether a decision's heatmap is kept."""
 
 
+def heatmap_policy(keep: str) -> HeatmapPolicy:
+    """By the setting: ``all``, ``not-passed`` or ``none``."""
+    return lambda decision: keep == "all" or (keep == "not-passed" and decision is not Decision.PASS)
+
+
 class ModelFailure(WorkerError):
     """The model raised on this one part, alone."""
 
