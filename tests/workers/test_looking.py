@@ -17,6 +17,7 @@ from inference.station import Station
 from inference.station_fit import calibrate
 from inference.tiles import TileLayout
 from schemas.images import encode_colour, encode_depth
+from schemas.verdict import Mode
 from tests.workers.frames import frame, pending
 from tests.workers.standin import StandInModel, inspection
 from workers.steps.decode import decode_sample
@@ -100,9 +101,20 @@ def test_a_good_pair_has_no_faults_and_its_belt_lies_in_its_place(
 def test_a_belt_out_of_its_place_is_seen_though_the_model_does_not_see_it(
     model: Prepared, held: tuple[str, ...]
 ) -> None:
-    found = seen(part(colour(1), belt(20, offset=400), held=held), model)
+    said = inspection(degraded=() if held else ("depth:plane",))
+    found = seen(part(colour(1), belt(20, offset=400), held=held), model, said)
     assert found.faults == {"depth": "plane"}
     assert found.belt is False
+
+
+def test_a_belt_that_the_model_found_in_its_place_is_not_looked_for_again(
+    model: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(Station, "drift", lambda self, depth: looks.append(depth))
+    assert seen(part(colour(1), belt(20)), model).belt is True
+    assert seen(part(colour(1), belt(20)), model, inspection(mode=Mode.RGB)).belt is None
+    assert len(looks) == 1
 
 
 def test_a_model_that_says_the_belt_is_off_is_believed() -> None:

@@ -14,6 +14,7 @@ from tests.workers.standin import StandInModel
 from workers.bus.base import TopicPartition, TopicSpec
 from workers.clock import ManualClock
 from workers.errors import StoreError
+from workers.inspection import InspectionWorker
 
 P0 = TopicPartition(FRAMES, 0)
 
@@ -74,7 +75,8 @@ def test_sensors_of_a_station_that_went_while_redis_was_away_are_read_anew_when_
     first = line.worker(name="w1")
     line.turn(first, lambda: len(first._consumer.assignment()) == 2)
     line.send(frame(0, station="s2", deadline_s=1000), partition=1)
-    read, others = line.store.get_sensors_many, []
+    read = line.store.get_sensors_many
+    others: list[InspectionWorker] = []
 
     def away(station: str, names: Sequence[str]) -> list[dict[str, str]]:
         if not others:

@@ -19,6 +19,7 @@ from inference.prepare import Preparation
 from inference.sample import Sample
 from schemas.errors import SchemaError
 from schemas.images import decode_colour, decode_depth
+from schemas.verdict import Mode
 from workers.models import Model
 from workers.steps.pending import PendingPart
 
@@ -78,7 +79,7 @@ def look(pending: PendingPart, sample: Sample, model: Model, inspection: Inspect
         faults.update(dict.fromkeys(_wrong_size(whole, expected), "size"))
         if "size" not in faults.values() and (pending.held & here or inspection.error is not None):
             codes.extend(_asked(prepared, whole))
-        belt, why = _belt(prepared, whole)
+        belt, why = _belt(prepared, whole, None if sample.depth is None else inspection)
         codes.extend([] if why is None else [why])
     elif BELT_OFF in codes:
         belt = False
@@ -123,11 +124,18 @@ def _asked(prepared: Preparation, whole: Sample) -> tuple[str, ...]:
         return ("rgb:constant", "depth:invalid")
 
 
-def _belt(prepared: Preparation, whole: Sample) -> tuple[bool | None, str | None]:
-    """Whether the belt lies in its place, and the code of an image that shows none of it."""
+def _belt(prepared: Preparation, whole: Sample, said: Inspection | None) -> tuple[bool | None, str | None]:
+    """Whether the belt lies in its place, and the code of an image that shows none of it.
+
+    Args:
+        said: by the model on this very depth image; None where it was not shown.
+    """
     station = prepared.station
     if station is None or whole.depth is None or whole.depth_size != station.depth_size:
         return None, None
+    if said is not None and said.mode in (Mode.FUSED, Mode.DEPTH) and BELT_OFF not in said.degraded:
+        # The inspector has found it in its place: looking again would cost as much as all of the rest here.
+        return (None if station.tolerance is None else True), None
     drift = station.drift(whole.depth)
     if drift is None:
         return None, None
