@@ -153,9 +153,11 @@ def _recoveries(line: Line, injection: Injection, verdicts: list[Verdict]) -> li
     """Seconds from a fault to the first verdict of each station that it hit.
 
     Where a worker is gone: to the first verdict that another made. Else to the first one, as the gate sees
-    it, of a part that was triggered after the fault, behind whatever had piled up by then.
+    it, of a part that was triggered after the fault, behind whatever had piled up by then; where something
+    was away, from the moment when it was back.
     """
     found = []
+    begin = line.ended.get(injection, injection.at)
     for station in injection.stations:
         if injection.victim is None:
             seen = line.answered_since(injection.at, station)
@@ -171,7 +173,7 @@ def _recoveries(line: Line, injection: Injection, verdicts: list[Verdict]) -> li
                 None,
             )
         if seen is not None:
-            found.append((seen - injection.at) / 1e9)
+            found.append(max(0, seen - begin) / 1e9)
     return found
 
 

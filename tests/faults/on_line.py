@@ -194,6 +194,7 @@ def disk_full(stage: Stage, line: Line, times: int) -> None:
             wait_until(lambda: line.traffic.dropped > before, 30.0, "a buffer full")  # noqa: B023
         finally:
             links.kafka.restore()
+        line.over(fault)
         line.recovered(fault, 60.0)
         pace(0.5)
     line.notes.append(f"{line.traffic.dropped} parts given up by the buffers")

@@ -65,6 +65,7 @@ def network_cut(stage: Stage, line: Line, times: int) -> None:
         pace(8.0 if number % 6 == 1 else 2.0)
         for proxy in sides[name]:
             proxy.restore()
+        line.over(fault)
         line.recovered(fault, 90.0)
         pace(0.3)
 

@@ -21,6 +21,7 @@ def broker_away(stage: Stage, line: Line, times: int) -> None:
         fault = line.injected(f"broker {kind.name}")
         stage.end_server("kafka", kind)
         stage.services.start_kafka()
+        line.over(fault)
         line.recovered(fault, 90.0)
         pace(0.5)
 
@@ -34,6 +35,7 @@ def redis_away(stage: Stage, line: Line, times: int) -> None:
         stage.end_server("redis", kind)
         pace(1.0)
         stage.services.start_redis()
+        line.over(fault)
         line.recovered(fault)
         pace(0.5)
 
@@ -52,6 +54,7 @@ def redis_emptied(stage: Stage, line: Line, times: int) -> None:
             stage.end_server("redis", signal.SIGKILL)
             shutil.rmtree(stage.services.folder / "redis-data")
             stage.services.start_redis()
+        line.over(fault)
         line.recovered(fault)
         pace(0.7)
 

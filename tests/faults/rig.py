@@ -194,6 +194,7 @@ class Line:
         self.verdicts = f"{self.prefix}.verdicts"
         self.make_topics()
         self.injections: list[Injection] = []
+        self.ended: dict[Injection, int] = {}
         self.until = float("inf")
         """When no further fault is begun, monotonic seconds."""
         self.notes: list[str] = []
@@ -346,6 +347,10 @@ class Line:
         found = Injection(what, at or time.time_ns(), hit, victim)
         self.injections.append(found)
         return found
+
+    def over(self, injection: Injection) -> None:
+        """What was away is back: recovery is counted from now on."""
+        self.ended[injection] = time.time_ns()
 
     def recovered(self, injection: Injection, timeout: float = 60.0) -> None:
         """Wait until the stations that a fault hit have verdicts again."""

@@ -15,7 +15,7 @@ _RIGHT = (
 
 _CAPTION = (
     "recovery, for each station that a fault hit: where a worker was gone, to the first verdict of another; "
-    "else to the first verdict of a part triggered after the fault"
+    "else to the first verdict of a part triggered after the fault, from the end of an outage"
 )
 
 

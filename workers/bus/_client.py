@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     from kafka.future import Future
     from kafka.net.inet import KafkaNetSocket
     from kafka.net.sasl import get_sasl_mechanism
+    from kafka.producer.transaction_manager import TransactionState
     from kafka.record import util as record_util
     from kafka.structs import OffsetAndMetadata
     from kafka.structs import TopicPartition as KafkaTopicPartition
@@ -40,6 +41,7 @@ __all__ = [
     "KafkaTopicPartition",
     "MemberState",
     "OffsetAndMetadata",
+    "TransactionState",
     "get_sasl_mechanism",
     "kafka_errors",
     "record_util",

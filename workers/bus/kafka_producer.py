@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workers.bus._client import kafka_errors
+from workers.bus._mend import mended
 from workers.bus._reach import said
 from workers.bus.base import MAX_RECORD_BYTES, Consumer, Headers, TopicPartition, record_bytes
 from workers.errors import BusError, RecordTooLarge
@@ -61,8 +62,8 @@ class KafkaBusProducer:
     def __init__(
         self, connect: Callable[[], Any], bootstrap: str, *, max_in_flight_bytes: int, max_block: float
     ) -> None:
-        self._connect = connect
-        self._client = connect()
+        self._connect: Callable[[], Any] = lambda: mended(connect())
+        self._client = self._connect()
         self._renewal = threading.Lock()
         # When each record was sent whose outcome is not known; done ones leave from the left.
         self._unsettled: deque[tuple[float, Any]] = deque()
@@ -163,8 +164,7 @@ class KafkaBusProducer:
 
         One record that the broker refuses for good (over the topic's limit, say) puts kafka-python's
         idempotent producer in a fatal state, in which it answers every later record with that same error.
-        And after the loss of a broker it was seen to leave records of one partition in its hands for minutes,
-        long past the time at which it should have failed them, while the partition had a leader again.
+        And one that leaves a record in its hands long after it should have failed it will not come back.
         """
         with self._renewal:
             transactions = self._client._transaction_manager
