@@ -136,6 +136,17 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _waiting_is_no_stall(self) -> Settings:
+        longest = max(self.pair_wait_ms, self.max_delay_ms)
+        if longest > 500 * self.stall_s:
+            # A part that waits on purpose does not move: the watchdog would end the worker for it.
+            raise ValueError(
+                f"stall_s ({self.stall_s:g}) is under twice the longest wait ({longest / 1e3:g} s): "
+                f"raise {PREFIX}STALL_S or lower {PREFIX}PAIR_WAIT_MS and {PREFIX}MAX_DELAY_MS"
+            )
+        return self
+
     def topic(self, name: str) -> str:
         """The full name of one of our topics, as ``inspection.frames``."""
         return f"{self.topic_prefix}.{name}"

@@ -293,7 +293,7 @@ def test_an_unknown_product_is_an_error_that_names_it(line: Line) -> None:
 
 
 def test_drain_answers_what_was_read_and_commits_it(line: Line) -> None:
-    worker = line.worker(pair_wait_ms=60_000)
+    worker = line.worker(pair_wait_ms=15_000)
     line.send(frame(1, with_depth=False))
     for _ in range(5):
         worker.step()

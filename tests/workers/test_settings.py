@@ -38,6 +38,7 @@ def test_a_flag_that_was_not_given_changes_nothing() -> None:
         ("CROSSCHECK_MAX_BATCH", "0", "CROSSCHECK_MAX_BATCH"),
         ("CROSSCHECK_MIN_COVERAGE", "2", "CROSSCHECK_MIN_COVERAGE"),
         ("CROSSCHECK_MAX_IN_FLIGHT", "2", "CROSSCHECK_MAX_BATCH"),
+        ("CROSSCHECK_PAIR_WAIT_MS", "20000", "CROSSCHECK_STALL_S"),
     ],
 )
 def test_an_impossible_value_names_its_variable(
