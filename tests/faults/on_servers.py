@@ -63,13 +63,13 @@ FAULTS = (
     Fault(
         key="broker",
         name="broker killed or stopped, back",
-        setup=LineSetup(real=True, workers=2, rate=3.0, to_gate_s=90.0),
+        setup=LineSetup(real=True, workers=2, rate=2.0, to_gate_s=90.0),
         inject=broker_away,
     ),
     Fault(
         key="redis",
         name="Redis killed or stopped, back with its data",
-        setup=LineSetup(real=True, workers=2, rate=3.0),
+        setup=LineSetup(real=True, workers=2, rate=2.0),
         inject=redis_away,
     ),
     Fault(

@@ -16,7 +16,7 @@ from tests.faults.stage import Fault, Stage, pace
 from workers.steps.step import Step
 
 SESSION_S = 6.0
-REAL_RATE = 2.5
+REAL_RATE = 2.0
 """Parts a second and station that one worker can judge alone while the others are gone."""
 
 

@@ -24,7 +24,7 @@ from workers.clock import Clock, SystemClock
 from workers.errors import BusError
 from workers.topics import StationMap
 
-MAX_BACKLOG = 500
+MAX_BACKLOG = 240
 
 
 @dataclass(slots=True)
