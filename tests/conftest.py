@@ -7,10 +7,18 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from compose.services import Services
 
 _topics = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """A command run in this process sends the logs to a standard error that ends with its test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
