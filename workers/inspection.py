@@ -21,7 +21,6 @@ from threading import Event
 
 import structlog
 
-from schemas.part import PartKey
 from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError, ClockOffset, Fenced, OffsetGap
@@ -372,10 +371,8 @@ class InspectionWorker:
         """Publish what needs no model and has nothing of its station in front of it."""
         self._answering.publish(self._aside.ready(self._behind))
 
-    def _behind(self, part: PartKey) -> bool:
-        if part in self._pairer or part in self._batcher:
-            return False
-        return self._pairer.holds(part.station) or self._batcher.holds(part.station)
+    def _behind(self, station: str) -> bool:
+        return self._pairer.holds(station) or self._batcher.holds(station)
 
     def _more(self, parts: int | None = None) -> list[PendingPart]:
         return self._batcher.take(self._clock.monotonic(), parts)

@@ -15,7 +15,7 @@ from schemas.part import PartKey
 from schemas.verdict import Decision
 from schemas.wire import encode
 from tests.workers.frames import START, frame
-from tests.workers.line import FRAMES, Line
+from tests.workers.line import DEAD, FRAMES, Line
 from tests.workers.standin import StandInModel, by_sensors
 from workers.bus.base import TopicPartition
 from workers.errors import DeadLetterFlood
@@ -62,7 +62,7 @@ def test_a_frame_that_comes_after_its_notice_does_not_pass(line: Line) -> None:
     worker = line.worker()
     line.send(notice(1))
     line.send(frame(1))
-    line.turn(worker, lambda: worker.answered == 2)
+    line.turn(worker, lambda: line.committed() == 2)
     assert line.standing(PartKey("s1", 1, 1)).decision is Decision.MISSING
 
 
@@ -78,6 +78,18 @@ def test_verdicts_of_a_station_come_in_the_order_of_its_parts_whatever_needs_a_m
     line.send(notice(0, station="s2"))
     line.turn(worker, lambda: worker.answered == 6)
     assert [v.part.trigger for v in line.verdicts() if v.part.station == "s1"] == [1, 2, 3, 4, 5]
+
+
+def test_a_spoilt_half_does_not_let_its_part_overtake_those_before_it(line: Line) -> None:
+    worker = line.worker(pair_wait_ms=200)
+    whole = encode(replace(frame(2), rgb=None))
+    line.send(replace(frame(1), depth=None))
+    line.send(replace(frame(2), depth=None))
+    line.send(frame(2), value=whole[: len(whole) // 2])
+    line.turn(worker, lambda: line.committed() == 3)
+    assert [v.part.trigger for v in line.verdicts()] == [1, 2]
+    assert line.standing(PartKey("s1", 1, 2)).decision is Decision.ERROR
+    assert len(line.read(DEAD)) == 1
 
 
 def test_an_answer_without_a_model_waits_for_a_part_in_front_that_waits_for_its_sensor(line: Line) -> None:

@@ -381,7 +381,7 @@ def test_two_halves_that_name_different_products_do_not_pass(line: Line) -> None
     whole = frame(1)
     line.send(replace(whole, depth=None))
     line.send(replace(whole, rgb=None, product="gadget"))
-    line.turn(worker, lambda: worker.answered == 2)
+    line.turn(worker, lambda: worker.answered == 1)
     verdict = line.standing(whole.part)
     assert verdict.decision is Decision.ERROR
     assert "gadget" in str(verdict.reason)

@@ -72,7 +72,8 @@ class Answering:
             return 0
         self.on_step(Step.BATCHED)
         with self.stages.stage(STORE):
-            groups = self.patience.call(lambda: self.triage.sort(parts, planned.shed))
+            spoilt = self.aside.of({pending.part for pending in parts})
+            groups = self.patience.call(lambda: self.triage.sort(parts, planned.shed, spoilt))
         for group in groups:
             seen = [pending for _, pending in group.parts]
             started = self.clock.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,6 +72,10 @@ class Outcome:
         """The outcome of a part: on the partition of its first record, for all of its tickets."""
         place = pending.tickets[0].partition.partition
         return cls(place, verdict, tuple(pending.tickets), heatmap, dead, standing, look)
+
+    def with_records_of(self, other: Outcome) -> Outcome:
+        """This answer, given for the other's records too."""
+        return replace(self, tickets=(*self.tickets, *other.tickets), dead=(*self.dead, *other.dead))
 
 
 @dataclass(slots=True)

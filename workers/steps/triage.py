@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from schemas.errors import CrosscheckError
 from schemas.part import PartKey
@@ -17,6 +18,7 @@ from workers.store.verdicts import VerdictStore
 
 Refusal = Callable[[PendingPart], CrosscheckError | None]
 """Why a part is not to be scored at all, or None."""
+NOTHING_SPOILT: Mapping[PartKey, Outcome] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -48,7 +50,12 @@ class Triage:
     max_attempts: int
     refuse: Refusal
 
-    def sort(self, batch: Sequence[PendingPart], shed: AbstractSet[PartKey]) -> list[Group]:
+    def sort(
+        self,
+        batch: Sequence[PendingPart],
+        shed: AbstractSet[PartKey],
+        spoilt: Mapping[PartKey, Outcome] = NOTHING_SPOILT,
+    ) -> list[Group]:
         """The batch in stretches that are answered one after the other, in the order of the batch.
 
         Fresh parts go together. A part that was on the bench when a worker died goes alone, so that only the
@@ -56,14 +63,19 @@ class Triage:
 
         Args:
             shed: parts that give way to others.
+            spoilt: parts one of whose records has its answer already, such as that it cannot be read.
 
         Raises:
             StoreError: Redis is away.
         """
         groups: list[Group] = []
         alone = True
+        against = dict(spoilt)
         for place, (pending, standing, tried) in enumerate(self._known(batch)):
             outcome = self._without_model(pending, standing, tried, pending.part in shed)
+            bad = against.pop(pending.part, None)
+            if bad is not None and bad.verdict is not None:
+                outcome = (outcome or Outcome.of(pending, bad.verdict)).with_records_of(bad)
             if not groups or (outcome is None and (alone or tried > 0)):
                 groups.append(Group())
                 alone = False
