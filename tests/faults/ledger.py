@@ -166,15 +166,18 @@ def _recoveries(line: Line, injection: Injection, verdicts: list[Verdict]) -> li
                 (
                     v.decided_at
                     for v in verdicts
-                    if v.part.station == station
-                    and v.decided_at > injection.at
-                    and v.worker != injection.victim
+                    if v.part.station == station and v.decided_at > injection.at and another(v, injection)
                 ),
                 None,
             )
         if seen is not None:
             found.append(max(0, seen - begin) / 1e9)
     return found
+
+
+def another(verdict: Verdict, injection: Injection) -> bool:
+    """Whether a worker other than the victim made this verdict; a gate's own MISSING is nobody's takeover."""
+    return verdict.worker != injection.victim and not verdict.worker.startswith("gate:")
 
 
 def _say(row: Row, what: str) -> None:

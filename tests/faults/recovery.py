@@ -27,6 +27,7 @@ from schemas.verdict import Decision
 from schemas.wire import decode_verdict
 from tests.e2e.processes import wait_until
 from tests.e2e.topics import records_of
+from tests.faults.ledger import another
 from tests.faults.rig import Injection, Line, LineSetup, line
 from tests.faults.soak import quiet, staged
 from tests.faults.stage import Stage, pace
@@ -84,7 +85,7 @@ def _takeover(running: Line, fault: Injection) -> Takeover:
     first = min(
         v.decided_at
         for v in verdicts
-        if v.part.station in fault.stations and v.decided_at > fault.at and v.worker != fault.victim
+        if v.part.station in fault.stations and v.decided_at > fault.at and another(v, fault)
     )
     again = [running.answered_since(fault.at, station) or 0 for station in fault.stations]
     decisions: Counter[str] = Counter()
