@@ -183,7 +183,8 @@ def test_whatever_happened_before_a_hang_is_found_and_nothing_before_its_time(
             hung, allowed = 0.0, STALL_S
         elif what == "pause":
             watched.dog.turned(paused=True)
-            hung, allowed, stood = 0.0, STALL_S, {}
+            # A partition still stands where it stood; its time begins anew.
+            hung, allowed, stood = 0.0, STALL_S, dict.fromkeys(stood, 0.0)
         elif what == "busy":
             watched.dog.busy(seconds)
             hung, allowed = 0.0, max(seconds, STALL_S)
