@@ -307,6 +307,9 @@ class InspectionWorker:
         # Their frames are gone unread: the first one behind names the parts, and each is answered MISSING.
         log.error("worker.offset_gap", missing=gap.missing, error=str(gap))
         place = TopicPartition(gap.topic, gap.partition)
+        remade = gap.wanted > gap.resume_at
+        if remade:
+            self._offsets.withhold(place)
         # What was read before the gap is answered before what is lost in it: order within a station.
         self.drain()
         if self._offsets.in_flight({place}):
@@ -318,7 +321,7 @@ class InspectionWorker:
             log.warning("worker.seek_failed", error=str(error))
             return
         self._gaps.gap(place, gap.missing)
-        if gap.wanted > gap.resume_at:
+        if remade:
             # Made anew: its offsets begin again, and the old ones would hold the commits of the new back.
             self._forget({place})
             self._offsets.assigned({place})

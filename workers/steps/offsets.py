@@ -7,6 +7,7 @@ belongs to an older epoch is forgotten here, before it can become a commit.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -44,6 +45,12 @@ class OffsetTracker:
         self._epoch += 1
         for partition in partitions:
             self._lanes[partition] = _Lane(self._epoch)
+
+    def withhold(self, partition: TopicPartition) -> None:
+        """Commit nothing more of a partition under this assignment: its offsets mean other records by now."""
+        lane = self._lanes.get(partition)
+        if lane is not None:
+            lane.committed = sys.maxsize
 
     def dropped(self, partitions: set[TopicPartition]) -> None:
         """Forget partitions revoked or lost: nothing of them will be committed by us any more."""
