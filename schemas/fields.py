@@ -123,3 +123,14 @@ def check(ok: bool, message: str, error: type[SchemaError] = InvalidField) -> No
     """Raise ``error(message)`` unless ``ok``."""
     if not ok:
         raise error(message)
+
+
+def check_origin(product: str, captured_at: int, deadline: int) -> None:
+    """What a frame and a notice both say of their part: product, and times in nanoseconds since the epoch.
+
+    Raises:
+        InvalidField: a product without a name, no time, or a deadline before the capture.
+    """
+    check(1 <= len(product) <= 128, f"product {product!r}: expected 1 to 128 characters")
+    check(0 <= captured_at <= INT64_MAX, f"captured_at {captured_at}: not a time")
+    check(captured_at <= deadline <= INT64_MAX, f"deadline {deadline}: before captured_at {captured_at}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from schemas.errors import InvalidField
-from schemas.fields import INT64_MAX, Fields, check
+from schemas.fields import INT64_MAX, Fields, check, check_origin
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding, DepthEncoding, ImagePayload
 
@@ -45,12 +45,7 @@ class Frame:
     expects: tuple[str, ...] = ("rgb", "depth")
 
     def __post_init__(self) -> None:
-        check(1 <= len(self.product) <= 128, f"product {self.product!r}: expected 1 to 128 characters")
-        check(0 <= self.captured_at <= INT64_MAX, f"captured_at {self.captured_at}: not a time")
-        check(
-            self.captured_at <= self.deadline <= INT64_MAX,
-            f"deadline {self.deadline}: before captured_at {self.captured_at}",
-        )
+        check_origin(self.product, self.captured_at, self.deadline)
         check(self.rgb is not None or self.depth is not None, f"frame {self.part}: neither rgb nor depth")
         check(
             set(self.expects) <= {"rgb", "depth"} and len(self.expects) == len(set(self.expects)) > 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from schemas.fields import INT64_MAX, Fields, check
+from schemas.fields import Fields, check, check_origin
 from schemas.part import PartKey
 
 MAX_WHY = 200
@@ -35,12 +35,7 @@ class Notice:
     why: str
 
     def __post_init__(self) -> None:
-        check(1 <= len(self.product) <= 128, f"product {self.product!r}: expected 1 to 128 characters")
-        check(0 <= self.captured_at <= INT64_MAX, f"captured_at {self.captured_at}: not a time")
-        check(
-            self.captured_at <= self.deadline <= INT64_MAX,
-            f"deadline {self.deadline}: before captured_at {self.captured_at}",
-        )
+        check_origin(self.product, self.captured_at, self.deadline)
         check(1 <= len(self.why) <= MAX_WHY, f"notice {self.part}: why has 1 to {MAX_WHY} characters")
 
     def to_map(self) -> dict[str, Any]:
