@@ -45,7 +45,7 @@ from workers.steps.offsets import OffsetTracker
 from workers.steps.pairing import Pairer
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
-from workers.steps.sensors import SensorState, SensorWatch
+from workers.steps.sensors import SensorWatch
 from workers.steps.shedding import shedding
 from workers.steps.silhouettes import Silhouettes
 from workers.steps.skew import Skews
@@ -53,7 +53,7 @@ from workers.steps.step import OnStep, Step, ignore
 from workers.steps.triage import Triage
 from workers.store import keys
 from workers.store.verdicts import VerdictStore
-from workers.vitals import State, Vitals
+from workers.vitals import Report, Vitals
 from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -91,7 +91,7 @@ class InspectionWorker:
         self._on_step = on_step
         self._watchdog = watchdog or Watchdog(stall_s=settings.stall_s, clock=self._clock)
         self.stages = StageTimes(self._clock)
-        self._vitals = Vitals(settings.worker, store, self._clock, self._watchdog)
+        self.vitals = Vitals(settings.worker, store, self._clock, self._watchdog)
         self._patience = Patience(self._clock, self._wait_for_sinks, settings.drain_s)
         self._flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
         self._offsets = OffsetTracker()
@@ -250,8 +250,8 @@ class InspectionWorker:
             self._commit()  # 7
         self._commit()
         self._flow.balance(self._consumer, held=self._held, size=self._pairer.size + self._batcher.size)
-        self._vitals.beat(self._state)
-        self._vitals.look_for_lag(self._consumer, self._offsets)
+        self.vitals.beat(self._report)
+        self.vitals.look_for_lag(self._consumer, self._offsets)
         return self._answering.answered - before
 
     def drain(self) -> None:
@@ -405,22 +405,19 @@ class InspectionWorker:
         self._offsets.committed(offsets)
         self._on_step(Step.COMMITTED)
 
-    def _state(self) -> State:
-        """What the heartbeat says."""
+    def _report(self) -> Report:
         self._forget_stations(self._sensors.drop_idle(self._clock.now()))
-        states = self._sensors.states().items()
-        return {
-            "answered": self.answered,
-            "held": self._held,
-            "paused": int(self._flow.paused),
-            "partitions": ",".join(sorted(str(p.partition) for p in self._consumer.assignment())),
-            "dead_letters": self._dead_letters.total,
-            "sensors": ",".join(
-                f"{s}:{n}:{state}" for (s, n), state in states if state is not SensorState.UP
-            ),
-            "clocks": ",".join(f"{name}:{offset:.3f}" for name, offset in self._clocks.stations().items()),
-            "untrusted": ",".join(self._clocks.untrusted()),
-        }
+        return Report(
+            answered=self.answered,
+            held=self._held,
+            held_bytes=self._pairer.size + self._batcher.size,
+            paused=self._flow.paused,
+            partitions=tuple(place.partition for place in self._consumer.assignment()),
+            dead_letters=self._dead_letters.total,
+            sensors=self._sensors.states(),
+            clocks=self._clocks.stations(),
+            untrusted=tuple(self._clocks.untrusted()),
+        )
 
     @property
     def _held(self) -> int:

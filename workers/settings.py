@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     colour_runtime: Literal["torch", "openvino"] = Field(
         "torch", description="What runs the colour network of compact bundles on the CPU"
     )
+    metrics: str | None = Field(
+        None, description="HOST:PORT at which a worker answers Prometheus; none where not given"
+    )
     log: Literal["console", "json"] = Field("console", description="Log format")
 
     @model_validator(mode="after")

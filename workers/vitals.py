@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
 from workers.bus.base import Consumer
 from workers.clock import Clock
 from workers.errors import BusError, StoreError
+from workers.steps.condition import SensorState
 from workers.steps.offsets import OffsetTracker
 from workers.store.verdicts import VerdictStore
 from workers.watchdog import Watchdog
@@ -17,7 +19,49 @@ log = structlog.get_logger(__name__)
 
 BEAT_S = 2.0
 
-State = Mapping[str, str | int | float]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How a worker is at one moment.
+
+    Attributes:
+        answered: parts and records answered since it started.
+        held: parts read and not answered.
+        held_bytes: their records and images.
+        paused: whether its partitions are paused.
+        partitions: those it holds, by number.
+        dead_letters: records it could not read since it started.
+        sensors: the state of each sensor, by station and sensor.
+        clocks: by station, seconds by which its worst agent's clock is ahead of ours.
+        untrusted: stations whose deadlines are refused.
+    """
+
+    answered: int
+    held: int
+    held_bytes: int
+    paused: bool
+    partitions: tuple[int, ...]
+    dead_letters: int
+    sensors: Mapping[tuple[str, str], SensorState]
+    clocks: Mapping[str, float]
+    untrusted: tuple[str, ...]
+
+    def to_map(self) -> dict[str, str | int | float]:
+        """As the heartbeat in Redis has it: short texts, and of the sensors those that are not up."""
+        wrong = {key: state for key, state in self.sensors.items() if state is not SensorState.UP}
+        return {
+            "answered": self.answered,
+            "held": self.held,
+            "held_bytes": self.held_bytes,
+            "paused": int(self.paused),
+            "partitions": ",".join(map(str, sorted(self.partitions))),
+            "dead_letters": self.dead_letters,
+            "sensors": ",".join(
+                f"{station}:{name}:{state.value}" for (station, name), state in wrong.items()
+            ),
+            "clocks": ",".join(f"{station}:{offset:.3f}" for station, offset in self.clocks.items()),
+            "untrusted": ",".join(self.untrusted),
+        }
 
 
 class Vitals:
@@ -29,15 +73,18 @@ class Vitals:
         self._clock = clock
         self._watchdog = watchdog
         self._next_beat = 0.0
+        self.last: Report | None = None
+        """What the last heartbeat said; read from any thread."""
 
-    def beat(self, state: Callable[[], State]) -> None:
+    def beat(self, report: Callable[[], Report]) -> None:
         """Write the heartbeat, every ``BEAT_S`` seconds."""
         now = self._clock.monotonic()
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_S
+        self.last = report()
         try:
-            self._store.beat(self._worker, {"at": self._clock.now(), **state()})
+            self._store.beat(self._worker, {"at": self._clock.now(), **self.last.to_map()})
         except StoreError as error:
             # The heartbeat tells; it does not decide. The next verdict will find Redis away by itself.
             log.warning("worker.beat_failed", error=str(error))

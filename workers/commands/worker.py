@@ -14,6 +14,7 @@ from workers.commands.local import open_bus, open_store
 from workers.errors import SettingsError
 from workers.inspection import InspectionWorker
 from workers.logs import configure_logs
+from workers.metrics import serve
 from workers.model_folder import ModelFolder
 from workers.settings import Settings
 from workers.watchdog import Watchdog
@@ -54,12 +55,16 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         watchdog = Watchdog(stall_s=settings.stall_s)
         worker = InspectionWorker(settings, bus, store, models, watchdog=watchdog)
         log.info("worker.ready", bundles=models.bundles, frames_at_once=at_once)
+        server = None if settings.metrics is None else serve(worker.vitals, settings.metrics)[0]
         watchdog.start()
         try:
             with console.stop_on_signal() as stop:
                 worker.run(stop)
         finally:
             watchdog.stop()
+            if server is not None:
+                server.shutdown()
+                server.server_close()
         console.write_json(stages, worker.stages.to_json())
     finally:
         bus.close()
