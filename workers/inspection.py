@@ -249,7 +249,8 @@ class InspectionWorker:
             self._answer(self._more())  # 5, 6
             self._commit()  # 7
         self._commit()
-        self._flow.balance(self._consumer, held=self._held, size=self._pairer.size + self._batcher.size)
+        size = self._pairer.size + self._batcher.size + self._aside.size
+        self._flow.balance(self._consumer, held=self._held, size=size)
         self.vitals.beat(self._report)
         self.vitals.look_for_lag(self._consumer, self._offsets)
         return self._answering.answered - before
@@ -257,7 +258,7 @@ class InspectionWorker:
     def drain(self) -> None:
         """Answer what was read, for at most ``drain_s``; the rest is redelivered to somebody else."""
         until = self._clock.monotonic() + self._settings.drain_s
-        while (self._held or len(self._aside)) and self._clock.monotonic() < until:
+        while self._held and self._clock.monotonic() < until:
             self._watchdog.turned(paused=True)
             self._answer_lost()
             for pending in self._pairer.ready(float("inf")):
@@ -421,8 +422,8 @@ class InspectionWorker:
 
     @property
     def _held(self) -> int:
-        """Parts read and not answered."""
-        return len(self._pairer) + len(self._batcher)
+        """Parts and answers held: read, and not on both sinks."""
+        return len(self._pairer) + len(self._batcher) + len(self._aside)
 
     # Outages.
 

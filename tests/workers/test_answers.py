@@ -92,6 +92,19 @@ def test_a_spoilt_half_does_not_let_its_part_overtake_those_before_it(line: Line
     assert len(line.read(DEAD)) == 1
 
 
+def test_answers_that_wait_for_a_part_in_front_are_held_and_pause_the_line(line: Line) -> None:
+    worker = line.worker(pair_wait_ms=10_000, max_in_flight=8, max_batch=4)
+    line.send(replace(frame(0), depth=None))
+    for trigger in range(1, 60):
+        line.send(notice(trigger))
+    for _ in range(30):
+        worker.step()
+        line.clock.advance(0.01)
+    assert len(worker._aside) <= 12
+    line.turn(worker, lambda: line.committed() == 60, turns=2000)
+    assert [v.part.trigger for v in line.verdicts()] == list(range(60))
+
+
 def test_an_answer_without_a_model_waits_for_a_part_in_front_that_waits_for_its_sensor(line: Line) -> None:
     worker = line.worker(pair_wait_ms=100)
     line.send(frame(1, with_depth=False))

@@ -84,3 +84,8 @@ class Aside:
 
     def __len__(self) -> int:
         return len(self._outcomes)
+
+    @property
+    def size(self) -> int:
+        """Bytes held: of the records that go to the dead letters."""
+        return sum(len(record.value) for outcome in self._outcomes for record, _ in outcome.dead)
