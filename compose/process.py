@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 import psutil
 
 from schemas.errors import CrosscheckError
+
+_PORTS = range(12_000, 32_000)
 
 
 class LocalServicesError(CrosscheckError):
@@ -143,12 +146,21 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that are free at this moment, all different."""
+    """Ports of 127.0.0.1 that are free at this moment, all different.
+
+    They lie below those that a system gives to outgoing connections: a server that is down for a moment must
+    find its port free when it comes back, and clients that try it meanwhile must not answer themselves.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            candidate = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                candidate.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise LocalServicesError(f"no {count} free ports between {_PORTS[0]} and {_PORTS[-1]} on 127.0.0.1")
 
 
 def ask(port: int, question: bytes, length: int, timeout: float = 1.0) -> bytes:

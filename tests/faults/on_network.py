@@ -136,6 +136,5 @@ FAULTS = (
         setup=LineSetup(workers=2, to_gate_s=90.0, replication=3),
         inject=leader_killed,
         place=on_a_cluster,
-        limit_s=300.0,
     ),
 )

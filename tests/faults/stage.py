@@ -64,7 +64,7 @@ class Fault:
     inject: Callable[[Stage, Line, int], None]
     data_lost: bool = False
     place: Place = here
-    limit_s: float = 150.0
+    limit_s: float = 420.0
 
     def with_stand_in(self) -> Fault:
         """The same faults on the stand-in model."""
