@@ -21,6 +21,7 @@ from workers.inspection import InspectionWorker
 from workers.settings import Settings
 from workers.steps.step import OnStep, ignore
 from workers.store.verdicts import VerdictStore
+from workers.watchdog import Watchdog
 
 FRAMES, VERDICTS, DEAD = "inspection.frames", "inspection.verdicts", "inspection.deadletter"
 
@@ -42,7 +43,13 @@ class Line:
         self.producer = self.bus.producer()
 
     def worker(
-        self, model: Any = None, *, name: str = "w1", on_step: OnStep = ignore, **settings: Any
+        self,
+        model: Any = None,
+        *,
+        name: str = "w1",
+        on_step: OnStep = ignore,
+        watchdog: Watchdog | None = None,
+        **settings: Any,
     ) -> InspectionWorker:
         values: dict[str, Any] = {"worker": name, "max_delay_ms": 0, "log": "json"}
         return InspectionWorker(
@@ -52,6 +59,7 @@ class Line:
             model or StandInModel(),
             clock=self.clock,
             on_step=on_step,
+            watchdog=watchdog,
         )
 
     def send(

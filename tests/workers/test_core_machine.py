@@ -6,10 +6,9 @@ Hypothesis chooses the events and the clock stands still between them, so that a
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -18,110 +17,41 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.frame import Frame
+from schemas.heartbeat import Heartbeat
 from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.payload import ImagePayload
 from schemas.verdict import Decision
 from schemas.wire import decode_verdict, encode
+from tests.workers.core_faults import Crash, FlakyStore, FlakyTopic, Member, Sent
 from tests.workers.frames import colour, depth
 from tests.workers.line import FRAMES, VERDICTS, Line
 from tests.workers.standin import StandInModel, by_sensors, inspection
-from workers.bus.base import TopicPartition
+from workers.bus.base import TopicPartition, TopicSpec
 from workers.clock import ManualClock
-from workers.errors import BusError, StoreError
-from workers.inspection import InspectionWorker
-from workers.steps.delivery import Delivery, Offsets, Outgoing
-from workers.steps.offsets import Ticket
+from workers.steps.shedding import POLICIES
 from workers.steps.step import Step
+from workers.watchdog import Watchdog
 
 STATIONS = {"s1": 0, "s2": 0, "s3": 1}
-FAR = 10**13
+BEATS = "inspection.heartbeats"
 # Encoded once: what is in the pictures does not matter here, only that no two parts share them.
 COLOURS: list[ImagePayload] = [colour(n) for n in range(64)]
 DEPTHS: list[ImagePayload] = [depth(n) for n in range(64)]
 
 
-class Crash(BaseException):
-    """The process ends here, whatever it was doing."""
-
-
-@dataclass
-class Member:
-    """A worker process: how it crashes next, and whether it has."""
-
-    crash_at: Step | None = None
-    stop_at: Step | None = None
-    meanwhile: Callable[[], None] | None = None
-    worker: InspectionWorker | None = None
-
-    def on_step(self, step: Step) -> None:
-        if step is self.stop_at and self.meanwhile is not None:
-            self.stop_at = None
-            self.meanwhile()
-        if step is self.crash_at:
-            self.crash_at = None
-            raise Crash
-
-
-@dataclass
-class Sent:
-    """What was sent of one part."""
-
-    place: TopicPartition
-    first_offset: int
-    whole: bool = True
-    notice: bool = False
-    deadline: int = FAR
-    offsets: list[int] = field(default_factory=list)
-
-
-class FlakyStore:
-    """Redis that refuses the next so many calls."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.refuse = 0
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
-        if not callable(found):
-            return found
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self.refuse > 0:
-                self.refuse -= 1
-                raise StoreError("redis is away")
-            return found(*args, **kwargs)
-
-        return call
-
-
-class FlakyTopic:
-    """A result topic that refuses the next deliveries, or takes them and loses the answer."""
-
-    def __init__(self, delivery: Delivery, trouble: deque[str]) -> None:
-        self._delivery = delivery
-        self._trouble = trouble
-
-    def deliver(self, verdicts: Sequence[Outgoing], tickets: Sequence[Ticket]) -> Offsets:
-        kind = self._trouble.popleft() if self._trouble else ""
-        if kind == "refused":
-            raise BusError("the broker is away")
-        committed = self._delivery.deliver(verdicts, tickets)
-        if kind == "lost":
-            raise BusError("no answer")
-        return committed
-
-    def close(self) -> None:
-        self._delivery.close()
-
-
 class WorkerCore(RuleBasedStateMachine):
     """Any number of workers, three stations on two partitions, and everything that goes wrong."""
 
-    @initialize(transactions=st.booleans())
-    def begin(self, transactions: bool) -> None:
+    @initialize(transactions=st.booleans(), policy=st.sampled_from(POLICIES))
+    def begin(self, transactions: bool, policy: str) -> None:
         self.line = Line()
+        self.line.bus.ensure_topics({BEATS: TopicSpec(partitions=1)})
+        self.policy = policy
+        self.topic = 0
+        self.stale_commits: set[TopicPartition] = set()
+        self.amnesia = False
+        self.ended: list[int] = []
         assert isinstance(self.line.clock, ManualClock)
         self.clock = self.line.clock
         self.store = FlakyStore(self.line.store)
@@ -144,7 +74,8 @@ class WorkerCore(RuleBasedStateMachine):
     @precondition(lambda self: len(self.members) < 3)
     def start_worker(self) -> None:
         self.names += 1
-        member = Member()
+        # Nothing here is a stall: whatever fails is a sink that is away.
+        member = Member(watchdog=Watchdog(stall_s=30, clock=self.clock, exit=self.ended.append))
         line = self.line
         held, line.store = line.store, self.store  # type: ignore[assignment]
         try:
@@ -152,11 +83,13 @@ class WorkerCore(RuleBasedStateMachine):
                 StandInModel(self.judge),
                 name=f"w{self.names}",
                 on_step=member.on_step,
+                watchdog=member.watchdog,
                 max_batch=3,
                 max_in_flight=6,
                 pair_wait_ms=40,
                 delivery="transactions" if self.transactions else "plain",
                 deadletter_run=10_000,
+                shedding=self.policy,
             )
         finally:
             line.store = held
@@ -177,6 +110,8 @@ class WorkerCore(RuleBasedStateMachine):
             member.worker.step()
         except Crash:
             self.bury(member)
+        else:
+            assert not member.watchdog.check()
 
     def bury(self, member: Member) -> None:
         """It does not leave the group and signs nothing off: its session has to run out."""
@@ -244,8 +179,9 @@ class WorkerCore(RuleBasedStateMachine):
             partition=place.partition,
         )
         _, offset = delivery.wait(1)
-        sent = self.sent.setdefault(of.part, Sent(place, offset))
-        sent.offsets.append(offset)
+        sent = self.sent.setdefault(of.part, Sent(place, offset, topic=self.topic))
+        if sent.topic == self.topic:
+            sent.offsets.append(offset)
         return offset
 
     def fresh(self, station: str, deadline_s: float) -> Frame:
@@ -264,12 +200,21 @@ class WorkerCore(RuleBasedStateMachine):
     @precondition(lambda self: not self.line.bus.interrupted)
     @rule(
         station=st.sampled_from(sorted(STATIONS)),
-        kind=st.sampled_from(["whole", "whole", "twice", "half", "cut", "notice", "no depth"]),
+        kind=st.sampled_from(
+            ["whole", "whole", "twice", "half", "cut", "notice", "no depth", "cut half", "frame and notice"]
+        ),
         soon=st.booleans(),
     )
     def trigger(self, station: str, kind: str, soon: bool) -> None:
         of = self.fresh(station, 0.2 if soon else 5000.0)
-        if kind == "notice":
+        if kind == "frame and notice":
+            self.put(replace(of, depth=None))
+            self.sent[of.part].whole = False
+        if kind == "cut half":
+            self.put(replace(of, depth=None))
+            self.put(replace(of, rgb=None), cut=True)
+            self.sent[of.part].whole = False
+        elif "notice" in kind:
             self.put(
                 Notice(
                     part=of.part,
@@ -307,6 +252,39 @@ class WorkerCore(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.05, 0.5, 7.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
+        if seconds > 1:
+            # Nobody ran meanwhile: every process was suspended, and its watchdog sees that.
+            for member in self.members:
+                member.watchdog._excuse(self.clock.monotonic())
+
+    @precondition(lambda self: not self.line.bus.interrupted)
+    @rule(station=st.sampled_from(sorted(STATIONS)), ahead=st.sampled_from([0.0, 0.0, -5.0, 5.0]))
+    def heartbeat(self, station: str, ahead: float) -> None:
+        beat = Heartbeat(station=station, agent="a", sent_at=self.clock.now() + round(ahead * 1e9))
+        self.line.producer.send(BEATS, encode(beat), partition=0).wait(1)
+
+    @precondition(lambda self: not self.amnesia)
+    @rule()
+    def redis_loses_its_data(self) -> None:
+        """From now on a part may be decided again, and differently: no more holds than the topic shows."""
+        self.line.redis.flushall()
+        self.amnesia = True
+
+    @rule()
+    def the_topic_is_made_again(self) -> None:
+        for part, sent in self.sent.items():
+            if sent.topic == self.topic:
+                self.gone.add(part)
+        self.halves.clear()
+        self.line.bus.delete_topic(FRAMES)
+        self.line.bus.ensure_topics({FRAMES: TopicSpec(partitions=2)})
+        self.topic += 1
+        self.stale_commits = {TopicPartition(FRAMES, 0), TopicPartition(FRAMES, 1)}
+        # Whoever has polled knows; until then what it commits are offsets of the old topic.
+        for member in list(self.members):
+            for _ in range(2):
+                if member in self.members:
+                    self.turn(member)
 
     @rule(calls=st.integers(1, 4))
     def redis_refuses(self, calls: int) -> None:
@@ -328,7 +306,8 @@ class WorkerCore(RuleBasedStateMachine):
         upto = begin + int((end - begin) * share)
         self.line.bus.delete_before(place, upto)
         for part, sent in self.sent.items():
-            if sent.place == place and any(offset < upto for offset in sent.offsets):
+            here = sent.place == place and sent.topic == self.topic
+            if here and any(offset < upto for offset in sent.offsets):
                 self.gone.add(part)
 
     # What holds, always
@@ -339,34 +318,45 @@ class WorkerCore(RuleBasedStateMachine):
             return
         for place in (TopicPartition(FRAMES, 0), TopicPartition(FRAMES, 1)):
             now = self.watch.committed(place) or 0
-            assert now >= self.committed.get(place, 0), f"{place} went back to {now}"
+            if now < self.committed.get(place, 0) and place in self.stale_commits:
+                self.stale_commits.discard(place)
+            else:
+                assert now >= self.committed.get(place, 0), f"{place} went back to {now}"
             self.committed[place] = now
+            told = {decode_verdict(r.value).part for r in self.line.read(VERDICTS)} if self.amnesia else set()
             for part, sent in self.sent.items():
-                if sent.place == place and part not in self.gone and sent.first_offset < now:
-                    assert self.line.store.standing(part) is not None, f"{part} was committed unanswered"
+                if (
+                    sent.place == place
+                    and sent.topic == self.topic
+                    and part not in self.gone
+                    and sent.first_offset < now
+                ):
+                    answered = part in told or self.line.store.standing(part) is not None
+                    assert answered, f"{part} was committed unanswered"
 
     @invariant()
     def a_decision_never_changes_and_comes_in_order(self) -> None:
         if not hasattr(self, "line"):
             return
-        first: dict[str, int] = {}
+        first: dict[str, tuple[int, int]] = {}
         told: dict[PartKey, bytes] = {}
         for record in self.line.read(VERDICTS):
             verdict = decode_verdict(record.value)
             part = verdict.part
             if part in told:
-                assert told[part] == record.value, f"{part} was told two different verdicts"
+                same = self.amnesia or told[part] == record.value
+                assert same, f"{part} was told two different verdicts"
                 continue
             told[part] = record.value
             if part in self.gone:
                 continue
-            assert self.sent[part].first_offset >= first.get(part.station, -1), f"{part} overtook"
-            first[part.station] = self.sent[part].first_offset
+            assert self.sent[part].at >= first.get(part.station, (-1, -1)), f"{part} overtook"
+            first[part.station] = self.sent[part].at
             if verdict.decision is Decision.PASS:
                 assert verdict.bundle
                 assert self.sent[part].whole
                 assert not self.sent[part].notice
-        for part, value in told.items():
+        for part, value in () if self.amnesia else told.items():
             assert self.line.store.standing(part) == value
 
     def teardown(self) -> None:
@@ -394,13 +384,13 @@ class WorkerCore(RuleBasedStateMachine):
             if part in self.gone:
                 continue
             standing = self.line.store.standing(part)
-            assert standing is not None, f"{part} ({sent}) has no decision"
+            assert self.amnesia or standing is not None, f"{part} ({sent}) has no decision"
             assert part in told, f"{part} was never told"
         self.bury(member)
 
 
 WorkerCore.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=int(os.environ.get("CORE_EXAMPLES", "60")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
