@@ -26,7 +26,8 @@ app = typer.Typer(
     "and only a PASS opens the gate.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 good, 1 the run broke a promise, 2 wrong input, 3 Kafka or Redis is away.",
+    epilog="Exit codes: 0 good, 1 the run broke a promise, 2 wrong input, 3 Kafka or Redis is away,"
+    " 70 a worker stood still and ended itself.",
 )
 services_app = typer.Typer(
     help="A real Kafka and Redis on this machine, by Docker or without.", no_args_is_help=True

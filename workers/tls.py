@@ -67,7 +67,10 @@ def tls_problem(error: ssl.SSLError | OSError, server: str) -> str:
     if "UNKNOWN_CA" in text or "CERTIFICATE_UNKNOWN" in text:
         return f"it does not trust our certificate: check CROSSCHECK_{server}_CERT"
     if isinstance(error, ssl.SSLEOFError | ConnectionResetError) or "EOF" in text:
-        return "it ended the TLS handshake: most likely this port does not speak TLS"
+        return (
+            "it ended the TLS handshake: most likely this port does not speak TLS;"
+            " use its TLS port, or ask for no TLS"
+        )
     return f"the TLS handshake failed ({_reason(error)})"
 
 

@@ -253,6 +253,8 @@ def _duration(milliseconds: int) -> str:
 
 
 def _size(count: int) -> str:
+    if count < 0:  # as Kafka writes it
+        return "no limit"
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:

@@ -246,6 +246,20 @@ def test_only_the_window_is_audited(evidence: Evidence, call: Call) -> None:
     assert call(*words, "2023-11-14T22:13:23").code == 1
 
 
+def test_times_in_which_there_was_nothing_prove_nothing(evidence: Evidence, call: Call) -> None:
+    evidence.write()
+    done = call(*WORDS, "--from", "2020-01-05T06:00", "--to", "2020-01-05T14:00")
+    assert "proven" not in done.out
+    assert_one_line(done, 2, "no part from 2020-01-05 06:00:00 UTC", "logs name parts from 2023-11-14 22:13")
+
+
+def test_an_archive_that_holds_nothing_of_the_times_is_an_exception(evidence: Evidence, call: Call) -> None:
+    evidence.verdicts.clear()
+    evidence.write()
+    assert call(*WORDS, "--json", "audit.json").code == 1
+    assert read(evidence.folder)["archive does not hold"] == 1
+
+
 def test_exceptions_are_cut_short_and_listed_in_full_when_asked(evidence: Evidence, call: Call) -> None:
     evidence.decisions.clear()
     evidence.write()

@@ -312,7 +312,7 @@ def test_a_full_disk_is_a_full_buffer_and_every_part_is_still_told(
         assert sum(kind == "notice" for kind, _ in told) == line.outbox.dropped
         assert told[-1:] == frames(150)
         line.outbox.close(0.0)
-    assert events.BUFFER_FULL in capsys.readouterr().out
+    assert events.GIVEN_UP in capsys.readouterr().out
 
 
 def test_a_disk_that_is_full_before_the_first_frame_does_not_stop_the_agent(tmp_path: Path) -> None:

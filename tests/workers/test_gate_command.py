@@ -108,6 +108,8 @@ def test_a_challenge_that_no_gate_takes_is_said(redis_here: str, capsys: pytest.
     [
         (["--actuator", "modbus://plc/1?coul=1"], "unknown option 'coul'"),
         (["--challenge-every", "0"], "--challenge-every"),
+        (["--station", "a b/c"], "station 'a b/c'"),
+        (["--parts", "/"], "--parts /: a folder"),
     ],
 )
 def test_a_wrong_option_is_named_in_one_line(tmp_path: Path, arguments: list[str], named: str) -> None:

@@ -99,7 +99,8 @@ class Proof:
         alone: parts that the gate decided without a verdict: none had come when they were in front of it.
         earlier: parts decided in segments of the journal that are no longer kept.
         by_verdict, by_decision: of the parts triggered in the window.
-        late: parts whose verdict was PASS and that were not passed: it came too late, or the gate did.
+        late: parts whose verdict was PASS and that were not passed: it came too late, or the gate did,
+            or the gate was locked.
     """
 
     triggers: int = 0

@@ -172,7 +172,7 @@ class Outbox:
         if item.entry.told:
             return
         if not self.dropped:
-            _log.error(events.BUFFER_FULL, part=str(item.entry.part), why=why)
+            _log.error(events.GIVEN_UP, part=str(item.entry.part), why=why)
         self.dropped += 1
         self.queue.without_images(item, why)
         if item.ticket is not None:

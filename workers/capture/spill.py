@@ -177,7 +177,7 @@ class Keeper:
                 moved = self.turn()
                 self._buffer.sync()
             except Exception as error:  # whatever it is, the line must not stop for it; it is tried again
-                _log.error(events.BUFFER_FULL, error=f"{type(error).__name__}: {error}")
+                _log.error(events.BUFFER_FAILED, error=f"{type(error).__name__}: {error}")
                 moved = False
                 self._stopping.wait(0.5)
             if not moved:

@@ -88,7 +88,7 @@ def run_audit(settings: Settings, asked: Asked, *, json_file: Path | None) -> in
     """Read everything, compare, print; exit code 1 where the proof does not hold.
 
     Raises:
-        SettingsError: a time or a place that cannot be.
+        SettingsError: a time or a place that cannot be, or a time in which there was nothing.
         SourceError: a log or journal that cannot be read.
         ServiceError: Kafka, Redis or the archive's store is away.
     """
@@ -103,12 +103,28 @@ def run_audit(settings: Settings, asked: Asked, *, json_file: Path | None) -> in
     if asked.redis:
         _from_redis(verdicts, settings, recorded, since, until)
     proof = prove(recorded, verdicts, since, until)
+    if checked is not None and not (checked.sealed or checked.open) and proof.triggers:
+        # Verdicts may still have come from elsewhere: that does not make this folder anybody's evidence.
+        says = "nothing of these times is filed in it"
+        proof.findings.append(Finding(Fault.ARCHIVE, str(asked.archive), says))
+    if not (proof.triggers or proof.decisions or proof.verdicts or proof.findings):
+        # A proof about no part is one that a wrong date gives too.
+        raise SettingsError(_nothing(recorded, since, until))
     where = [name for name, used in (("the result topic", asked.kafka), ("Redis", asked.redis)) if used]
     _show(
         proof, [*([asked.archive] if asked.archive else []), *where], since, until, checked, asked.everything
     )
     console.write_json(json_file, to_json(proof, since, until, checked))
     return console.OK if proof.holds else console.BROKEN_PROMISE
+
+
+def _nothing(recorded: Recorded, since: int, until: int) -> str:
+    begin = "the beginning" if since == 0 else _shown(since)
+    times = recorded.triggers.values()
+    known = "the logs name no part at all"
+    if times:
+        known = f"the logs name parts from {_shown(min(times))} to {_shown(max(times))}"
+    return f"no part from {begin} to {_shown(until)}, so nothing is proven; {known}"
 
 
 def _from_archive(verdicts: Verdicts, place: str, endpoint: str | None, since: int, until: int) -> Checked:
@@ -203,7 +219,7 @@ def _show(
     out.print(table)
     out.print(
         f"opened: {proof.opened}; decided with no verdict there in time: {proof.alone}; "
-        f"PASS that came too late: {proof.late}; the same verdict again: {proof.repeated}",
+        f"PASS that opened nothing: {proof.late}; the same verdict again: {proof.repeated}",
         highlight=False,
     )
     if proof.earlier:

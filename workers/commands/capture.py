@@ -144,30 +144,22 @@ def _encoding(name: str | None, *, folder: bool) -> ColourEncoding:
 def _show(
     report: CaptureReport, log_file: Path, *, buffer: Path | None, left: int, dropped: int, notices: int
 ) -> None:
-    table = Table(title="captured")
-    for heading in (
-        "triggers",
-        "published",
-        "failed",
-        "buffered",
-        "dropped",
-        "notices",
-        "late",
-        "worst delay",
-        "seconds",
+    # One line a figure: nine columns are more than a terminal of eighty characters can show.
+    table = Table(title="captured", show_header=False)
+    table.add_column("what")
+    table.add_column("how many", justify="right")
+    for name, value in (
+        ("triggers", str(report.triggers)),
+        ("published", str(report.published)),
+        ("failed", str(report.failed)),
+        ("waiting in the buffer", str(left)),
+        ("given up by the buffer", str(dropped)),
+        ("told as gone (notices)", str(notices)),
+        ("triggers that were late", str(report.late)),
+        ("worst delay of a trigger", f"{report.worst_late_ms:.1f} ms"),
+        ("seconds", f"{report.seconds:.1f}"),
     ):
-        table.add_column(heading, justify="right")
-    table.add_row(
-        str(report.triggers),
-        str(report.published),
-        str(report.failed),
-        str(left),
-        str(dropped),
-        str(notices),
-        str(report.late),
-        f"{report.worst_late_ms:.1f} ms",
-        f"{report.seconds:.1f}",
-    )
+        table.add_row(name, value)
     console.out.print(table)
     if buffer is not None and left:
         console.out.print(

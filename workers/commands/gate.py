@@ -7,14 +7,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from rich.table import Table
 
 from workers.commands import console
 from workers.commands.local import open_store
+from workers.errors import SettingsError
 from workers.gate import Audit, ChallengeSettings, Gate, GateReport, Journal, LogPartSource, audit
 from workers.gate.address import open_actuator
 from workers.logs import configure_logs
 from workers.settings import Settings
+from workers.store.keys import checked
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,9 @@ class GateOptions:
 def run_gate(settings: Settings, options: GateOptions) -> int:
     """Decide about parts until a signal, or until so many are decided; then check the journal."""
     configure_logs(settings.log)
+    checked("station", options.station)
+    if options.parts.is_dir():
+        raise SettingsError(f"--parts {options.parts}: a folder; name the agent's log of triggers in it")
     with ExitStack() as stack:
         output = open_actuator(options.actuator)
         stack.callback(output.close)
@@ -69,13 +77,16 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
         )
         if options.until is not None:
             threading.Thread(target=_stop_after, args=(gate, options.until, stop), daemon=True).start()
+        if not options.parts.exists():
+            # It may well be first: but a name with a typing error would look just the same.
+            log.warning("gate_no_parts_yet", file=str(options.parts), waiting_for="the agent that writes it")
         gate.run(stop)
         report = gate.report()
-    checked = audit(options.parts, options.journal, station=options.station)
-    _show(report, checked, moves=output.moves, early=options.early)
-    value = report.to_json() | {"lost": len(checked.lost), "duplicates": len(checked.duplicates)}
+    found = audit(options.parts, options.journal, station=options.station)
+    _show(report, found, moves=output.moves, early=options.early)
+    value = report.to_json() | {"lost": len(found.lost), "duplicates": len(found.duplicates)}
     console.write_json(options.json_file, value)
-    return console.OK if not (checked.lost or checked.duplicates) else console.BROKEN_PROMISE
+    return console.OK if not (found.lost or found.duplicates) else console.BROKEN_PROMISE
 
 
 def _stop_after(gate: Gate, until: int, stop: threading.Event) -> None:
@@ -105,6 +116,9 @@ def _show(report: GateReport, checked: Audit, *, moves: bool, early: bool) -> No
         say(f"challenge parts: {report.challenges_passed} rejected, {report.challenges_failed} not")
     if report.unseen:
         say(f"[red]{report.unseen} parts were counted by the PLC and not seen here[/red]")
+    if report.alarms:
+        alarms = ", ".join(f"{name} {count}" for name, count in sorted(report.alarms.items()))
+        say(f"[red]alarms[/red]: {alarms}", highlight=False)
     if report.locked is not None:
         say(f"[red]locked ({report.locked}): nothing passes until a challenge part is rejected[/red]")
 

@@ -41,6 +41,9 @@ def run_rights(settings: Settings, *, process: str | None, stations: Sequence[st
         lines = [line for row in rows if (line := redis_command(row, stations, PASSWORD)) is not None]
     else:
         raise SettingsError(f"--show {show}: use table, kafka or redis")
+    if not lines:
+        names = ", ".join(row.process for row in rows)
+        console.err.print(f"nothing to print: {names} has no rights in {show.capitalize()}", highlight=False)
     for line in lines:
         # To be piped into a shell or redis-cli: one line each, however narrow the terminal is.
         print(line)
@@ -50,7 +53,8 @@ def run_rights(settings: Settings, *, process: str | None, stations: Sequence[st
 def _table(rows: Sequence[Rights]) -> Table:
     table = Table(title="least rights", show_lines=True)
     for heading in ("process", "for", "Kafka", "Redis keys", "Redis commands"):
-        table.add_column(heading)
+        # Folded, never cut: half a key is no right.
+        table.add_column(heading, overflow="fold")
     for row in rows:
         kafka = [f"{topic}: {', '.join(operations)}" for topic, operations in row.topics.items()]
         if row.group is not None:

@@ -20,7 +20,12 @@ def up(folder: Path) -> None:
     endpoints = services.up(on_progress=lambda text: console.err.print(f"[dim]{text}[/dim]"))
     # Never wrapped: these lines are there to be copied.
     console.out.print(f"Kafka  {endpoints.kafka}\nRedis  {endpoints.redis_url}", soft_wrap=True)
-    console.out.print("\nThe other commands find them by themselves from this folder; elsewhere set")
+    # Commands look in the default folder of where they are started, and in no other.
+    found = services.folder == Services().folder
+    hint = "The other commands find them by themselves from this folder; elsewhere set"
+    if not found:
+        hint = "--dir is not where the other commands look; for them set"
+    console.out.print(f"\n{hint}")
     here = f"CROSSCHECK_KAFKA={endpoints.kafka} CROSSCHECK_REDIS={endpoints.redis_url}"
     console.out.print(f"  export {here}", soft_wrap=True)
 
