@@ -240,6 +240,7 @@ class InspectionWorker:
         self._watchdog.turned()
         self._beats.drain(self._clocks)
         self._take(self._poll())  # 1, 2, 3
+        self._offsets.ask(self._consumer)
         self._answer_lost()
         for pending in self._pairer.ready(self._clock.monotonic()):
             self._queue(pending)
@@ -326,6 +327,7 @@ class InspectionWorker:
             # Made anew: its offsets begin again, and the old ones would hold the commits of the new back.
             self._forget({place})
             self._offsets.assigned({place})
+            self._offsets.committed({place: 0})
 
     def _take(self, records: Sequence[Record]) -> None:
         if not records:

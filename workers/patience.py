@@ -16,6 +16,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 RETRY_S = 0.5
+TELL_EVERY = 60
 
 
 class Abandoned(Exception):
@@ -45,16 +46,24 @@ class Patience:
             Abandoned: they did not answer for ``leave_after_s`` after the worker was told to stop.
             StoreError, BusError: one that trying again does not mend.
         """
+        tries = 0
         while True:
             try:
-                return call()
+                result = call()
             except (StoreError, BusError) as error:
                 if not error.retriable:
                     raise
-                log.error("worker.sink_down", error=str(error))
+                # Told at once and then now and then: an outage of hours is one event, not thousands.
+                if tries % TELL_EVERY == 0:
+                    log.error("worker.sink_down", error=str(error), tries=tries + 1)
+                tries += 1
                 if self._must_leave():
                     raise Abandoned from error
                 self._wait()
+            else:
+                if tries:
+                    log.info("worker.sink_back", tries=tries)
+                return result
 
     def _must_leave(self) -> bool:
         if self.stop is None or not self.stop.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import socket
 import tomllib
@@ -168,12 +169,28 @@ def _problem(error: ValidationError, file: Path | None) -> str:
     return f"setting {PREFIX}{name.upper()}{where}: {first['msg']}{found}"
 
 
+ELSEWHERE = frozenset({"CONFIG", "SHIFTS", "SURFACE", "CACHE", "KAFKA_PORT", "REDIS_PORT"})
+"""Variables of ours that are no field: what reads them says so."""
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would leave its setting at the default, in silence. Raises SettingsError."""
+    known = {name.upper() for name in Settings.model_fields} | ELSEWHERE
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(PREFIX)
+        if variable.startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), sorted(known), 1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else "unset it"
+            raise SettingsError(f"variable {variable}: no such setting; {hint}")
+
+
 def load_settings(file: Path | None = None, **flags: Any) -> Settings:
     """Settings from the environment, the TOML file and the flags; a flag of None is not given.
 
     Raises:
         SettingsError: the file cannot be read, or a value is impossible; the text names the variable.
     """
+    _refuse_unknown_variables()
     chosen = file or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     values: dict[str, Any] = {}
     if chosen is not None:

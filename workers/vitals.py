@@ -18,6 +18,8 @@ from workers.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 BEAT_S = 2.0
+ASK_AGAIN_S = 15.0
+"""After the broker did not say where partitions end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class Vitals:
         self._clock = clock
         self._watchdog = watchdog
         self._next_beat = 0.0
+        self._ask_again = 0.0
         self.last: Report | None = None
         """What the last heartbeat said; read from any thread."""
 
@@ -91,7 +94,8 @@ class Vitals:
 
     def look_for_lag(self, consumer: Consumer, offsets: OffsetTracker) -> None:
         """Tell the watchdog, now and then, from where each partition is undecided and where it ends."""
-        if not self._watchdog.due_for_lag_check(self._clock.monotonic()):
+        now = self._clock.monotonic()
+        if now < self._ask_again or not self._watchdog.due_for_lag_check(now):
             return
         places = consumer.assignment()
         try:
@@ -99,6 +103,8 @@ class Vitals:
         except BusError as error:
             log.warning("worker.lag_unknown", error=str(error))
             self._watchdog.turned(paused=True)
+            # The question itself may have taken seconds: one in so many leaves the loop its time.
+            self._ask_again = self._clock.monotonic() + ASK_AGAIN_S
             ends = {}
         stands = {}
         for place, end in ends.items():

@@ -115,6 +115,7 @@ def test_a_dead_workers_open_transaction_is_never_seen_and_its_parts_are_answere
 def test_what_could_be_committed_is_told_without_changing_anything() -> None:
     tracker = OffsetTracker()
     tracker.assigned({PLACE})
+    tracker.committed({PLACE: 0})
     tickets = [tracker.take(PLACE, offset) for offset in range(4)]
     assert all(tickets)
     one, two, three, four = tickets

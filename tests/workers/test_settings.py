@@ -63,3 +63,17 @@ def test_a_missing_file_and_a_broken_one_are_told_apart(tmp_path: Path) -> None:
     broken.write_text("max_batch = = 4")
     with pytest.raises(SettingsError, match="not TOML"):
         load_settings(broken)
+
+
+def test_a_misspelt_variable_is_refused_with_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSCHECK_SHEDING", "late-first")
+    with pytest.raises(
+        SettingsError, match=r"CROSSCHECK_SHEDING: no such setting; did you mean CROSSCHECK_SHEDDING"
+    ):
+        load_settings()
+
+
+def test_variables_that_others_read_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SURFACE", "CACHE", "SHIFTS", "KAFKA_PORT", "REDIS_PORT"):
+        monkeypatch.setenv(f"CROSSCHECK_{name}", "x")
+    assert load_settings().shedding == "none"

@@ -59,7 +59,7 @@ def run_capture(
     """
     configure_logs(settings.log)
     encoding = _encoding(colour, folder=data is not None)
-    partitioned.partition(station)  # a station that is not on the map is said before anybody is called
+    partition = partitioned.partition(station)  # one that is not on the map is said before anybody is called
     source: FolderSource | SyntheticLine
     expects: Sequence[str] = ("rgb", "depth")
     if data is not None:
@@ -77,8 +77,14 @@ def run_capture(
     opened: list[Bus] = []
 
     def connect() -> Bus:
-        opened.append(open_bus(settings, "frames"))
-        return opened[-1]
+        bus = open_bus(settings, "frames")
+        opened.append(bus)
+        if partition >= (bus.partitions(settings.topic("frames")) or 0):
+            raise SettingsError(
+                f"station {station!r}: partition {partition} of {settings.topic('frames')} does not exist:"
+                " use the map that `crosscheck topics` wrote"
+            )
+        return bus
 
     rotate = None if triggers_mb is None else round(triggers_mb * 2**20)
     try:

@@ -60,7 +60,7 @@ class HttpActuator:
     def _post(self, action: str, body: dict[str, str], *, key: str | None = None) -> None:
         left = self._backoff.left_s()
         if left > 0:
-            raise ActuatorError(f"actuator {self._name}: no answer before; next try in {left:.1f} s")
+            raise ActuatorError(f"actuator {self._name}: it failed before; next try in {left:.1f} s")
         headers = {"Content-Type": "application/json"}
         if key is not None:
             headers["Idempotency-Key"] = key
@@ -79,8 +79,13 @@ class HttpActuator:
             self._connection.close()
             self._backoff.failed()
             raise ActuatorError(f"actuator {self._name}: {action}: {error or repr(error)}") from error
-        self._backoff.answered()
-        if not 200 <= status < 300:
+        if 200 <= status < 300:
+            self._backoff.answered()
+        else:
+            if action != "energise":
+                # A server that refuses to close is asked again, not at every turn of the gate. Where it
+                # refused to open, closing comes next, and at once.
+                self._backoff.failed()
             raise ActuatorError(f"actuator {self._name}: {action} was answered {status}, not 2xx")
 
     def _exchange(self, action: str, body: bytes, headers: dict[str, str]) -> int:

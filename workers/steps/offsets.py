@@ -12,7 +12,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from workers.bus.base import TopicPartition
+import structlog
+
+from workers.bus.base import Consumer, TopicPartition
+from workers.errors import BusError
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,23 @@ class OffsetTracker:
         self._lanes: dict[TopicPartition, _Lane] = {}
 
     def assigned(self, partitions: set[TopicPartition]) -> None:
-        """Start a new epoch for partitions just gained."""
+        """Start a new epoch for partitions just gained. Nothing of them is committed before ``committed``.
+
+        Where the group stands must be known first: a commit that was on its way when we lost the partition,
+        or when the broker died, may have been taken after we were told where to begin.
+        """
         self._epoch += 1
         for partition in partitions:
             self._lanes[partition] = _Lane(self._epoch)
+
+    def ask(self, consumer: Consumer) -> None:
+        """Find out where the group stands with partitions of which records were read; else ask nobody."""
+        for partition in [p for p, lane in self._lanes.items() if lane.committed is None and lane.waiting]:
+            try:
+                self.committed({partition: consumer.committed(partition) or 0})
+            except BusError as error:
+                log.warning("worker.committed_unknown", partition=str(partition), error=str(error))
+                return
 
     def withhold(self, partition: TopicPartition) -> None:
         """Commit nothing more of a partition under this assignment: its offsets mean other records by now."""
@@ -89,7 +107,9 @@ class OffsetTracker:
         return {
             partition: lane.next_offset
             for partition, lane in self._lanes.items()
-            if lane.next_offset is not None and (lane.committed is None or lane.next_offset > lane.committed)
+            if lane.next_offset is not None
+            and lane.committed is not None
+            and lane.next_offset > lane.committed
         }
 
     def committable_after(self, tickets: Iterable[Ticket]) -> dict[TopicPartition, int]:
@@ -106,7 +126,7 @@ class OffsetTracker:
                 if offset not in lane.done and offset not in offsets:
                     break
                 upto = offset + 1
-            if upto is not None and (lane.committed is None or upto > lane.committed):
+            if upto is not None and lane.committed is not None and upto > lane.committed:
                 reached[partition] = upto
         return reached
 

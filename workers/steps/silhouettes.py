@@ -52,6 +52,7 @@ class Silhouettes:
         self._known: dict[str, Known] = {}
         self._kept: dict[str, Known] = {}
         self._asked: set[str] = set()
+        self._gone: set[str] = set()
         self._since: dict[str, int] = {}
 
     def recall(self, station: str) -> None:
@@ -59,6 +60,7 @@ class Silhouettes:
         if station in self._asked:
             return
         self._asked.add(station)
+        self._gone.discard(station)
         try:
             found = _unpacked(self._store.get_sensor(station, NAME))
         except StoreError as error:
@@ -83,6 +85,8 @@ class Silhouettes:
         """Remember where this part lay, if it was seen with both sensors, seen well, and good."""
         if decision is not Decision.PASS or inspection.mode is not Mode.FUSED:
             return
+        if station in self._gone:
+            return  # it went to another worker while the model ran
         if inspection.silhouette is None or not inspection.coverage >= LEAST_COVERAGE:
             return
         self._known[station] = Known(product, bundle_hash, inspection.silhouette)
@@ -106,7 +110,9 @@ class Silhouettes:
 
     def forget(self, stations: Iterable[str]) -> None:
         """Drop stations that another worker has now: what it sees is newer."""
-        for station in stations:
+        # Only the last ones: no model runs longer than it takes for the next to go.
+        self._gone = set(stations)
+        for station in self._gone:
             self._known.pop(station, None)
             self._kept.pop(station, None)
             self._since.pop(station, None)
