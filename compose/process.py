@@ -50,9 +50,10 @@ class ServerProcess:
         try:
             pid = int(self.pid_file.read_text())
             process = psutil.Process(pid)
-            if process.status() != psutil.STATUS_ZOMBIE and any(
-                self.mark in word for word in process.cmdline()
-            ):
+            words = process.cmdline()
+            # One that is ending has lost its command line before it closes its sockets: it is still there.
+            ours = not words or any(self.mark in word for word in words)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 return pid
         except (OSError, ValueError, psutil.Error):
             pass
