@@ -16,8 +16,8 @@ from tests.workers.archive_line import verdict
 from tests.workers.frames import START, frame
 from tests.workers.line import DEAD, FRAMES, VERDICTS, Line
 from workers.bus.base import Headers, TopicPartition, TopicSpec
-from workers.deadletters import REPLAYED, Fate, Replayed, Replayer, letters
-from workers.steps.deadletter import LEFT_OUT, ORIGIN, REASON, TIME
+from workers.deadletters import Fate, Replayed, Replayer, letters
+from workers.steps.deadletter import LEFT_OUT, ORIGIN, REASON, REPLAYED, TIME
 from workers.store import keys
 
 NEVER = START + 10**18

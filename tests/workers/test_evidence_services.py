@@ -30,12 +30,11 @@ from workers.archive.verify import Verifier
 from workers.bus.base import TopicPartition, TopicSpec
 from workers.bus.kafka import KafkaBus
 from workers.capture.log import AgentLog
-from workers.deadletters import REPLAYED
 from workers.gate import GateDecision, Journal, Reason
 from workers.gate.lines import Entry
 from workers.inspection import InspectionWorker
 from workers.settings import Settings
-from workers.steps.deadletter import ORIGIN, REASON, TIME
+from workers.steps.deadletter import ORIGIN, REASON, REPLAYED, TIME
 from workers.store import keys
 from workers.store.connection import connect
 from workers.store.verdicts import VerdictStore

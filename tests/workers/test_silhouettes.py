@@ -14,7 +14,7 @@ from inference.sample import SILHOUETTE, Sample
 from schemas.verdict import Decision, Mode
 from tests.workers import standin
 from tests.workers.frames import frame
-from tests.workers.test_inspection import Line
+from tests.workers.line import Line
 from workers.steps.silhouettes import LEAST_COVERAGE, Known, Mask, Silhouettes
 from workers.store.verdicts import VerdictStore
 
