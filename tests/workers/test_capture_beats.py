@@ -70,6 +70,33 @@ def test_an_outage_leaves_no_pile_of_beats_and_none_that_comes_late() -> None:
     rig.beats.close()
 
 
+class Silent:
+    """A delivery of which nobody ever hears."""
+
+    def done(self) -> bool:
+        return False
+
+    def wait(self, timeout: float) -> tuple[TopicPartition, int]:
+        raise AssertionError("nobody waits for a beat")
+
+
+def test_a_producer_that_never_says_what_became_of_a_beat_is_replaced() -> None:
+    rig = Rig()
+    rig.beats.beat()
+    stuck = rig.beats._producer
+    rig.beats._open = Silent()
+    for _ in range(4):
+        rig.clock.advance(1.0)
+        assert not rig.beats.beat()
+    assert rig.beats._producer is stuck
+    rig.clock.advance(1.0)
+    assert not rig.beats.beat()
+    assert rig.beats.beat()
+    assert rig.beats._producer is not stuck
+    assert len(rig.received()) == 2
+    rig.beats.close()
+
+
 def test_no_bus_yet_is_no_error() -> None:
     rig = Rig()
     rig.reachable = False

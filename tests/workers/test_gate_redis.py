@@ -73,6 +73,8 @@ class Running:
             station=STATION,
             hold_s=5.0,
             retry_s=0.05,
+            # From the trigger on: a machine that stands still for a moment is not what is tested.
+            check_before_s=TRAVEL_S,
             alarm=lambda name, _: self.alarms.append(name),
             on_decision=self._note,
         )

@@ -21,6 +21,8 @@ _log = structlog.get_logger(__name__)
 
 # A beat that arrives late reads as a clock that is behind: one that is not taken at once is given up.
 _DELIVERY_S = 0.5
+_SILENT_S = 5.0
+"""Well past its delivery time-out a beat is known to be there or lost, unless its producer is stuck."""
 _MAX_BLOCK_S = 0.2
 _BYTES = 16 * 1024
 _LOOK_AGAIN = 30
@@ -59,6 +61,7 @@ class Beats:
         self._clock: Clock = clock or SystemClock()
         self._producer: Producer | None = None
         self._open: Delivery | None = None
+        self._opened = 0.0
         self._skip = 0
         self._said = False
         self._stopping = threading.Event()
@@ -72,6 +75,7 @@ class Beats:
             self._skip -= 1
             return False
         if self._open is not None and not self._open.done():
+            self._give_up()
             return False
         try:
             producer = self._ready()
@@ -81,8 +85,18 @@ class Beats:
             self._open = producer.send(self._place.topic, message, partition=self._place.partition, key=None)
         except BusError:
             return False
+        self._opened = self._clock.monotonic()
         self.sent += 1
         return True
+
+    def _give_up(self) -> None:
+        """Let go of a producer that never says what became of a beat: the next one is to have another."""
+        if self._clock.monotonic() - self._opened < _SILENT_S:
+            return
+        producer, self._producer, self._open = self._producer, None, None
+        if producer is not None:
+            with suppress(BusError):
+                producer.close(0.0)
 
     def _ready(self) -> Producer | None:
         if self._producer is not None:
