@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 from schemas.part import PartKey
 from schemas.wire import decode_verdict
-from workers.bus.base import Bus, Record, TopicPartition
+from workers.bus.base import Bus, Record
+from workers.scan import records
 
 
-def records_of(bus: Bus, topic: str, timeout: float = 30.0) -> list[Record]:
+def records_of(bus: Bus, topic: str) -> list[Record]:
     """Every record of a topic that is there now."""
-    partitions = {TopicPartition(topic, number) for number in range(bus.partitions(topic) or 0)}
-    assert partitions, f"topic {topic} does not exist"
-    consumer = bus.consumer(None)
-    try:
-        consumer.assign(partitions)
-        ends = consumer.end_offsets(partitions)
-        for partition, first in consumer.beginning_offsets(partitions).items():
-            consumer.seek(partition, first)
-        found: list[Record] = []
-        until = time.monotonic() + timeout
-        while any((consumer.position(p) or 0) < ends[p] for p in partitions):
-            found.extend(consumer.poll(0.2))
-            assert time.monotonic() < until, f"{topic}: not read to its end within {timeout:g} s"
-    finally:
-        consumer.close()
-    return found
+    return list(records(bus, topic))
 
 
 def verdicts_on(bus: Bus, topic: str) -> dict[PartKey, set[bytes]]:

@@ -18,7 +18,8 @@ from schemas.part import PartKey
 from schemas.payload import ColourEncoding
 from schemas.wire import decode_capture, decode_heartbeat
 from tests.e2e.processes import Running, wait_until
-from workers.bus.base import Record, TopicPartition, TopicSpec
+from tests.e2e.topics import records_of
+from workers.bus.base import Record, TopicSpec
 from workers.bus.kafka import KafkaBus
 from workers.capture import AgentLog, DiskBuffer, Publisher
 from workers.topics import StationMap
@@ -44,16 +45,10 @@ class Broker:
     def records(self, topic: str) -> list[Record]:
         """All that is on the topic now."""
         bus = KafkaBus(self.kafka)
-        consumer = bus.consumer(None, max_poll_records=500)
-        consumer.assign({TopicPartition(topic, 0)})
-        found: list[Record] = []
-        quiet = time.monotonic() + 10.0
-        while time.monotonic() < quiet:
-            if batch := consumer.poll(0.2):
-                found += batch
-                quiet = time.monotonic() + 1.0
-        bus.close()
-        return found
+        try:
+            return records_of(bus, topic)
+        finally:
+            bus.close()
 
     def triggers_told(self, prefix: str) -> list[int]:
         """How many triggers the agent had seen, by each of its heartbeats."""

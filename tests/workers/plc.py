@@ -12,6 +12,8 @@ from typing import Self
 
 from pymodbus.client import ModbusTcpClient
 
+from compose.process import free_ports
+
 UNIT = 3
 COIL, HEARTBEAT, COUNTER = 5, 10, 11
 
@@ -32,18 +34,11 @@ asyncio.run(serve())
 """
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Plc:
     """One PLC on 127.0.0.1, and a second client that looks into it."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self._process: subprocess.Popen[bytes] | None = None
         self._eyes = ModbusTcpClient("127.0.0.1", port=self.port, timeout=5.0)
 

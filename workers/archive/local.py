@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workers.archive.storage import checked_name
+from workers.durable import sync_folder
 from workers.errors import ArchiveError
 
 _ASIDE = ".aside"
@@ -32,7 +33,7 @@ class LocalStorage:
         target = self._target(name)
         with self._guarded(f"write {name}"), self._written(target, data) as aside:
             aside.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def put_new(self, name: str, data: bytes) -> bool:
         target = self._target(name)
@@ -42,7 +43,7 @@ class LocalStorage:
                 os.link(aside, target)
             except FileExistsError:
                 return False
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return True
 
     def get(self, name: str) -> bytes | None:
@@ -82,7 +83,7 @@ class LocalStorage:
         made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         for folder in made:
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
         self._aside.mkdir(parents=True, exist_ok=True)
         aside = self._aside / f"{os.getpid()}-{threading.get_ident()}"
         try:
@@ -104,12 +105,3 @@ class LocalStorage:
                 f"archive {self.where}: could not {what}: {error.strerror}; "
                 "free space there, or make the folder writable"
             ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    # The name of a file is in its folder: without this a power cut may take it back.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,6 +30,7 @@ import structlog
 from workers.capture import events, segments
 from workers.capture.entry import Entry
 from workers.capture.segments import Place, Stored, Watermark
+from workers.durable import sync_folder
 from workers.errors import BufferFull, SettingsError, SourceError
 
 _log = structlog.get_logger(__name__)
@@ -192,7 +193,7 @@ class DiskBuffer:
         self._segments[kind][self._number] = _Segment(path)
         self._open[kind] = self._number, fd
         with contextlib.suppress(OSError):
-            self._sync_folder()
+            sync_folder(self.folder)
         return self._open[kind]
 
     def _finish(self, kind: str) -> None:
@@ -326,13 +327,6 @@ class DiskBuffer:
         except OSError:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-
-    def _sync_folder(self) -> None:
-        fd = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     # After a crash
 

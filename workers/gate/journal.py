@@ -25,6 +25,7 @@ import structlog
 from schemas.errors import SchemaError
 from schemas.part import PartKey
 from schemas.verdict import Decision
+from workers.durable import sync_folder
 from workers.errors import WorkerError
 from workers.gate.challenge_state import ChallengeState
 from workers.gate.decided import DecidedParts
@@ -326,11 +327,7 @@ class Journal:
 
     def _folder_to_disk(self) -> None:
         if self._sync:
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Flush and let go of the file."""
