@@ -51,9 +51,11 @@ class ServerProcess:
             pid = int(self.pid_file.read_text())
             process = psutil.Process(pid)
             words = process.cmdline()
-            # One that is ending has lost its command line before it closes its sockets: it is still there.
-            ours = not words or any(self.mark in word for word in words)
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
+            if not words:
+                # One that begins has no command line yet; one that ends has lost it before its sockets close.
+                time.sleep(0.1)
+                words = process.cmdline()
+            if process.status() != psutil.STATUS_ZOMBIE and any(self.mark in word for word in words):
                 return pid
         except (OSError, ValueError, psutil.Error):
             pass
