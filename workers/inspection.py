@@ -27,7 +27,7 @@ from workers.errors import BusError, ClockOffset, Fenced, OffsetGap
 from workers.models import Models
 from workers.patience import RETRY_S, Abandoned, Patience
 from workers.settings import Settings
-from workers.stages import COMMIT, IDLE, OPEN, POLL, STORE, StageTimes
+from workers.stages import COMMIT, OPEN, STORE, StageTimes
 from workers.steps.answering import Answering
 from workers.steps.aside import Aside
 from workers.steps.batching import Batcher
@@ -41,9 +41,11 @@ from workers.steps.heartbeats import HeartbeatListener
 from workers.steps.inspecting import BatchInspector, heatmap_policy
 from workers.steps.intake import Intake
 from workers.steps.memory import SensorMemory
+from workers.steps.observing import Observer, Observers
 from workers.steps.offsets import OffsetTracker
 from workers.steps.pairing import Pairer
 from workers.steps.pending import PendingPart
+from workers.steps.polling import Poller
 from workers.steps.publishing import Outcome, ResultPublisher
 from workers.steps.sensors import SensorWatch
 from workers.steps.shedding import shedding
@@ -71,6 +73,7 @@ class InspectionWorker:
     Args:
         on_step: called as each numbered step is done, for tests that end the process there.
         watchdog: told of every turn; whoever runs the process starts it.
+        observers: told of every batch and of every answer.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class InspectionWorker:
         clock: Clock | None = None,
         on_step: OnStep = ignore,
         watchdog: Watchdog | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         keys.checked("CROSSCHECK_WORKER: worker", settings.worker)
         self._settings = settings
@@ -131,6 +135,7 @@ class InspectionWorker:
             name=settings.worker,
             member=settings.worker if settings.static_member else None,
         )
+        self._poller = Poller(self._consumer, self._clock, self.stages, self._watchdog)
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._dead_letters = DeadLetters(
             self._producer,
@@ -175,6 +180,7 @@ class InspectionWorker:
             busy=partial(self._watchdog.busy, LONGEST_RUN * settings.stall_s),
             meanwhile=self._poll_beside_the_model,
             learn=self._learn,
+            observers=Observers(observers),
         )
         self._consumer.subscribe({settings.topic("frames")}, self)
 
@@ -289,20 +295,10 @@ class InspectionWorker:
         now = self._clock.monotonic()
         dues = [due for due in (self._batcher.due_at(), self._pairer.next_due()) if due is not None]
         timeout = min([IDLE_POLL_S, *(max(0.0, due - now) for due in dues)])
-        with self.stages.stage(IDLE) as stage:
-            try:
-                records = self._consumer.poll(timeout)
-                if records:
-                    stage.name = POLL
-                return records
-            except OffsetGap as gap:
-                self._jump(gap)
-            except Fenced:
-                raise
-            except BusError as error:
-                log.warning("worker.poll_failed", error=str(error))
-                self._watchdog.turned(paused=True)
-                self._clock.sleep(RETRY_S)
+        try:
+            return self._poller.wait(timeout)
+        except OffsetGap as gap:
+            self._jump(gap)
         return []
 
     def _jump(self, gap: OffsetGap) -> None:
@@ -433,17 +429,8 @@ class InspectionWorker:
         self._watchdog.turned(paused=True)
         self._flow.pause(self._consumer, "sink down")
         self._clock.sleep(RETRY_S)
-        self._take(self._poll_now())
+        self._take(self._poller.now())
 
     def _poll_beside_the_model(self) -> None:
         self._flow.pause(self._consumer, "the model is busy")
-        self._take(self._poll_now())
-
-    def _poll_now(self) -> list[Record]:
-        try:
-            return self._consumer.poll(0.0)
-        except Fenced:
-            raise
-        except BusError as error:
-            log.warning("worker.poll_failed", error=str(error))
-            return []
+        self._take(self._poller.now())

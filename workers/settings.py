@@ -17,7 +17,7 @@ from workers.errors import SettingsError
 PREFIX = "CROSSCHECK_"
 CONFIG_VARIABLE = "CROSSCHECK_CONFIG"
 # What is said of a wrong value of these does not repeat it.
-_SECRET = ("redis", "kafka_password", "redis_password")
+_SECRET = ("redis", "kafka_password", "redis_password", "board_token")
 
 
 def _worker_name() -> str:
@@ -126,7 +126,21 @@ class Settings(BaseSettings):
         "torch", description="What runs the colour network of compact bundles on the CPU"
     )
     metrics: str | None = Field(
-        None, description="HOST:PORT at which a worker answers Prometheus; none where not given"
+        None,
+        description="HOST:PORT at which a process answers Prometheus and health checks; none where not given",
+    )
+    trace: str | None = Field(
+        None, description="URL that spans are sent to by OTLP over HTTP; none where not given"
+    )
+    board: str = Field("127.0.0.1:8600", description="HOST:PORT of the board")
+    board_token: SecretStr | None = Field(
+        None, description="Who knows it may act on the board; without one the board is read-only"
+    )
+    review: Path = Field(
+        Path("review"), description="Folder of the parts that an operator has labelled, for the next teach"
+    )
+    model_store: str | None = Field(
+        None, description="s3://BUCKET/PREFIX that bundles are fetched from into the models folder"
     )
     log: Literal["console", "json"] = Field("console", description="Log format")
 

@@ -12,6 +12,7 @@ from workers.stages import STORE, StageTimes
 from workers.steps.aside import Aside
 from workers.steps.deadletter import DeadLetters
 from workers.steps.inspecting import BatchInspector
+from workers.steps.observing import Observers
 from workers.steps.offsets import OffsetTracker
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
@@ -32,6 +33,7 @@ class Answering:
         busy: called as a model run begins.
         meanwhile: called every ``MODEL_POLL_S`` while the model runs: to poll, so that the group keeps us.
         learn: told of every part that was scored, with what its images showed.
+        observers: told of batches and answers.
     """
 
     store: VerdictStore
@@ -49,6 +51,7 @@ class Answering:
     busy: Callable[[], None]
     meanwhile: Callable[[], None]
     learn: Callable[[PendingPart, Outcome], None]
+    observers: Observers = field(default_factory=Observers)
     answered: int = 0
     _bench: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -93,6 +96,7 @@ class Answering:
         with self.stages.stage(STORE):
             attempts = self.patience.call(lambda: self.store.begin_attempts(keys))
         self.busy()
+        self.observers.batched(parts, self.clock.monotonic())
         running = self._bench.submit(self.inspector.inspect, parts, attempts)
         while not wait([running], MODEL_POLL_S).done:
             self.meanwhile()
@@ -115,6 +119,7 @@ class Answering:
                 self.offsets.finish(ticket)
         self.offsets.committed(committed)
         self.answered += len(outcomes)
+        self.observers.answered(outcomes)
         self.dead_letters.check()
 
     def close(self) -> None:
