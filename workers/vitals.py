@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -36,6 +36,9 @@ class Report:
         sensors: the state of each sensor, by station and sensor.
         clocks: by station, seconds by which its worst agent's clock is ahead of ours.
         untrusted: stations whose deadlines are refused.
+        bundles: those it judges by, NAME/VERSION@HASH with the first twelve digits of the manifest's digest.
+        swaps: bundles taken over since it started, by how that ended: "done" or "failed".
+        refused: what it was told to activate and does not serve, "NAME/VERSION: why".
     """
 
     answered: int
@@ -47,6 +50,9 @@ class Report:
     sensors: Mapping[tuple[str, str], SensorState]
     clocks: Mapping[str, float]
     untrusted: tuple[str, ...]
+    bundles: tuple[str, ...] = ()
+    swaps: Mapping[str, int] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
     def to_map(self) -> dict[str, str | int | float]:
         """As the heartbeat in Redis has it: short texts, and of the sensors those that are not up."""
@@ -63,6 +69,9 @@ class Report:
             ),
             "clocks": ",".join(f"{station}:{offset:.3f}" for station, offset in self.clocks.items()),
             "untrusted": ",".join(self.untrusted),
+            "bundles": ",".join(self.bundles),
+            "swaps": ",".join(f"{result}:{count}" for result, count in self.swaps.items()),
+            "refused": "\n".join(self.refused),
         }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from schemas.command import Action, Command
+from schemas.command import MAX_PREVIOUS, Action, Command
 from schemas.fields import INT64_MAX
 from schemas.frame import Frame
 from schemas.heartbeat import Heartbeat
@@ -128,4 +128,6 @@ commands = st.builds(
     target=texts,
     product=texts,
     value=texts,
+    since=st.none() | st.just(0),
+    previous=st.lists(texts, max_size=MAX_PREVIOUS).map(tuple),
 )
