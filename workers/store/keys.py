@@ -69,6 +69,11 @@ def challenge(station: str) -> str:
     return f"{{{checked('station', station)}}}:challenge"
 
 
+def product(station: str) -> str:
+    """Hash: which product is due by the PLC's word, and since when; absent where no PLC says."""
+    return f"{{{checked('station', station)}}}:product"
+
+
 def sensor(station: str, name: str) -> str:
     """Hash: the state of one sensor."""
     return f"{{{checked('station', station)}}}:sensor:{checked('sensor', name)}"
@@ -77,3 +82,24 @@ def sensor(station: str, name: str) -> str:
 def worker(name: str) -> str:
     """Hash: the heartbeat of one worker."""
     return f"worker:{checked('worker', name)}"
+
+
+def drift(station: str) -> str:
+    """Hash: ``readings``, what drift last said of the station, as JSON (see ``workers.drift.reading``);
+    ``state``, its sketches, for whichever worker has the station next; ``by``, the worker that wrote them."""
+    return f"{{{checked('station', station)}}}:drift"
+
+
+def shadow(product: str) -> str:
+    """Hash: the counts of a product's shadow run (see ``workers.shadow.report``)."""
+    return f"shadow:{checked('product', product)}"
+
+
+def shadow_recent(product: str) -> str:
+    """Stream: the newest parts of a product's shadow run on which both bundles agreed."""
+    return f"shadow:{checked('product', product)}:recent"
+
+
+def shadow_disagreed(product: str) -> str:
+    """Stream: those on which they did not, which are kept for longer."""
+    return f"shadow:{checked('product', product)}:disagreed"

@@ -62,6 +62,11 @@ class VerdictStore:
         self._redis = client
         self._settings = settings or StoreSettings()
 
+    @property
+    def client(self) -> redis.Redis:
+        """The connection, for what is kept beside the verdicts; wrap its calls in ``guarded``."""
+        return self._redis
+
     # Verdicts
 
     def decide(self, verdict: Verdict) -> Decided:
@@ -218,6 +223,25 @@ class VerdictStore:
     def take_challenge(self, station: str, name: str) -> None:
         """The gate has it on its own disk: delete it, unless it was replaced meanwhile."""
         self._run(FORGET, [([keys.challenge(station)], [name])], "take a challenge")
+
+    # The product that is due
+
+    def set_product(self, station: str, state: Mapping[str, str | int]) -> None:
+        """Say which product is due (``workers.changeover.due``): all its fields at once, and for good."""
+        name = keys.product(station)
+        with guarded(self._redis, f"write {name}"):
+            # Without a lifetime: a product that nobody speaks of any more must not become one unchecked.
+            self._redis.hset(name, mapping=dict(state))
+
+    def product(self, station: str) -> dict[str, str]:
+        """What was said last of the product that is due; empty where no PLC says it."""
+        return self._hash(keys.product(station))
+
+    def forget_product(self, station: str) -> bool:
+        """The station's product does not come from a PLC any more; False where it did not."""
+        name = keys.product(station)
+        with guarded(self._redis, f"delete {name}"):
+            return bool(self._redis.delete(name))
 
     # The board
 

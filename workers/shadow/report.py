@@ -1,0 +1,157 @@
+"""What a shadow run found so far, as it is kept in Redis for the board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from workers.store import keys
+from workers.store.connection import guarded
+from workers.store.verdicts import VerdictStore
+
+RECENT = 50
+"""Parts that a report shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowPart:
+    """One part that both bundles judged.
+
+    Attributes:
+        part: "STATION/RUN/TRIGGER".
+        mode: which sensors both scores rest on.
+        active, candidate: the decisions: the verdict that stands, and what the candidate would have said.
+        active_ratio, candidate_ratio: score / threshold, so that both are rejects above 1; None where there
+            is no score.
+        at: milliseconds since the epoch.
+    """
+
+    part: str
+    mode: str
+    active: str
+    candidate: str
+    active_ratio: float | None
+    candidate_ratio: float | None
+    at: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the gate would have done the same."""
+        return (self.active == "PASS") == (self.candidate == "PASS")
+
+    def to_map(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        names = ("part", "mode", "active", "candidate", "active_ratio", "candidate_ratio", "at")
+        return {name: getattr(self, name) for name in names} | {"agrees": self.agrees}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowReport:
+    """A product's candidate beside its active bundle.
+
+    Attributes:
+        product: whose.
+        active, candidate: NAME/VERSION of the bundles; ``active`` is the one of the newest compared part.
+        count: parts compared.
+        agree: where the gate would have done the same.
+        active_pass_candidate_reject: parts that were passed and the candidate would not have.
+        active_reject_candidate_pass: the other way round.
+        failed: parts that the candidate could not score.
+        unmatched: parts whose verdict did not come in time.
+        skipped: parts that were not looked at, to keep up.
+        latency_ms: mean milliseconds of the candidate for one part.
+        started, at: milliseconds since the epoch of the run's begin and of its last word.
+        running: whether the run has not ended by itself; one that was killed shows by an old ``at``.
+        recent: the newest parts, disagreements first.
+    """
+
+    product: str
+    active: str
+    candidate: str
+    count: int
+    agree: int
+    active_pass_candidate_reject: int
+    active_reject_candidate_pass: int
+    failed: int
+    unmatched: int
+    skipped: int
+    latency_ms: float | None
+    started: int
+    at: int
+    running: bool
+    recent: tuple[ShadowPart, ...] = ()
+
+    def to_map(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        names = [name for name in self.__slots__ if name != "recent"]
+        return {name: getattr(self, name) for name in names} | {
+            "recent": [one.to_map() for one in self.recent]
+        }
+
+
+def read_shadow(store: VerdictStore) -> list[ShadowReport]:
+    """Every shadow run that Redis still knows, by product. What cannot be read is left out.
+
+    Raises StoreError where Redis does not answer.
+    """
+    client = store.client
+    out = []
+    with guarded(client, "read the shadow runs"):
+        names = cast("Any", client.scan_iter(match="shadow:*", count=500))
+        for name in sorted({one for one in names if one.count(b":") == 1}):
+            values = _texts(cast("Mapping[bytes, bytes]", client.hgetall(name)))
+            product = name.decode().removeprefix("shadow:")
+            streams = [keys.shadow_disagreed(product), keys.shadow_recent(product)]
+            found = [cast("list[Any]", client.xrevrange(stream, count=RECENT)) for stream in streams]
+            parts = [part for entries in found for _, fields in entries for part in _part(_texts(fields))]
+            report = _report(product, values, tuple(parts[:RECENT]))
+            out.extend([] if report is None else [report])
+    return out
+
+
+def _report(product: str, values: Mapping[str, str], recent: tuple[ShadowPart, ...]) -> ShadowReport | None:
+    counts = (
+        "count",
+        "agree",
+        "active_pass_candidate_reject",
+        "active_reject_candidate_pass",
+        "failed",
+        "unmatched",
+        "skipped",
+        "started",
+        "at",
+    )
+    try:
+        return ShadowReport(
+            product=product,
+            active=values["active"],
+            candidate=values["candidate"],
+            latency_ms=float(values["latency_ms"]) if values.get("latency_ms") else None,
+            running=values.get("running") == "1",
+            recent=recent,
+            **{name: int(values[name]) for name in counts},
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _part(values: Mapping[str, str]) -> list[ShadowPart]:
+    try:
+        return [
+            ShadowPart(
+                part=values["part"],
+                mode=values["mode"],
+                active=values["active"],
+                candidate=values["candidate"],
+                active_ratio=float(values["active_ratio"]) if values["active_ratio"] else None,
+                candidate_ratio=float(values["candidate_ratio"]) if values["candidate_ratio"] else None,
+                at=int(values["at"]),
+            )
+        ]
+    except (KeyError, ValueError):
+        return []
+
+
+def _texts(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode(errors="replace") for name, value in raw.items()}
