@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: demo test lint clean bench soak
+.PHONY: demo test lint docs clean bench soak
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -33,6 +33,10 @@ lint: $(VENV)/installed-dev
 
 test: lint
 	$(BIN)/pytest
+
+# The reference of settings, topics, keys and metrics, from the code.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m workers.reference docs
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python tests/bench/inspector.py
