@@ -197,9 +197,10 @@ class TopicPlan:
         # Rare, but of any size, and somebody has to look at them after a weekend.
         week = round(7 * 24 * _HOUR_MS)
         dead = TopicSpec(partitions=one, retention_ms=week, retention_bytes=max(2**30, 64 * MAX_RECORD_BYTES))
-        control = TopicSpec(
-            partitions=one, retention_ms=week, retention_bytes=64 * _MIB, max_message_bytes=_MIB
-        )
+        # What was activated last is never forgotten. What a newer command replaced stays as long as frames
+        # that it speaks of: when a station changed its product is read by the time a part was captured.
+        lag = max(24 * _HOUR_MS, frames.retention_ms)
+        control = TopicSpec(partitions=one, retention_ms=lag, max_message_bytes=_MIB, compacted=True)
         # A few bytes a second and station; only the newest count.
         beats = TopicSpec(partitions=one, retention_ms=_HOUR_MS, max_message_bytes=64 * 1024)
         specs = {
@@ -226,7 +227,7 @@ class TopicPlan:
             (
                 topic,
                 str(spec.partitions),
-                _duration(spec.retention_ms),
+                _duration(spec.retention_ms) + (", newest of each key for good" if spec.compacted else ""),
                 _size(spec.retention_bytes),
                 _size(spec.max_message_bytes),
             )

@@ -48,6 +48,21 @@ class ProducingContract(ContractHelpers):
         record = self.read(1, reader)[0]
         assert (record.key, record.value, record.headers) == (None, b"", ())
 
+    def test_a_topic_that_is_compacted_from_now_on_wants_a_key_and_keeps_what_it_has(
+        self, bus: Bus, topic: str
+    ) -> None:
+        bus.producer().send(topic, b"before", key=b"k", partition=0).wait(10)
+        bus.ensure_topics({topic: TopicSpec(partitions=4, compacted=True)})
+        producer = bus.producer()
+        with pytest.raises(BusError, match=topic):
+            producer.send(topic, b"nobody's", partition=0).wait(10)
+        producer.send(topic, b"after", key=b"k", partition=0).wait(10)
+        bus.ensure_topics({topic: TopicSpec(partitions=4)})
+        producer.send(topic, b"anybody's", partition=0).wait(10)
+        reader = bus.consumer(None)
+        reader.assign({TopicPartition(topic, 0)})
+        assert [record.value for record in self.read(3, reader)] == [b"before", b"after", b"anybody's"]
+
     def test_a_large_record_passes_whole(self, bus: Bus, topic: str) -> None:
         value = bytes(range(256)) * (16 * 2**20 // 256)
         bus.producer().send(topic, value, partition=1, headers=(("reason", b"x" * 1000),)).wait(30)

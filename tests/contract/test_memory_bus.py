@@ -175,3 +175,25 @@ def test_retention_takes_the_ends_of_transactions_along() -> None:
     reader.assign({place})
     assert [record.value for record in reader.poll(0)] == [b"kept"]
     assert reader.position(place) == 5
+
+
+def test_of_a_compacted_topic_the_newest_of_each_key_outlives_its_retention() -> None:
+    bus, clock = _bus()
+    bus.ensure_topics({"t": TopicSpec(partitions=1, retention_ms=60_000, retention_bytes=10, compacted=True)})
+    place = TopicPartition("t", 0)
+    producer = bus.producer()
+
+    def kept() -> list[tuple[int, bytes]]:
+        reader = bus.consumer(None)
+        reader.assign({place})
+        found = [(record.offset, record.value) for record in reader.poll(0)]
+        assert reader.position(place) == reader.end_offsets({place})[place]
+        reader.close()
+        return found
+
+    for key, value in ((b"a", b"1"), (b"b", b"2"), (b"a", b"3")):
+        producer.send("t", value, key=key, partition=0).wait(1)
+    assert [value for _, value in kept()] == [b"1", b"2", b"3"]
+    clock.advance(61)
+    producer.send("t", b"4", key=b"c", partition=0).wait(1)
+    assert kept() == [(1, b"2"), (2, b"3"), (3, b"4")]

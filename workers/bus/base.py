@@ -66,12 +66,17 @@ class TopicSpec:
 
     ``max_message_bytes`` counts key, value and headers of one record; ``retention_bytes`` counts per
     partition, and -1 is no limit, as for Kafka.
+
+    Of a ``compacted`` topic the newest record of each key stays for good, and every record needs a key.
+    ``retention_ms`` then says how long those stay that a newer one of the same key has replaced, at least;
+    ``retention_bytes`` says nothing. Offsets have holes where records were replaced.
     """
 
     partitions: int
     retention_ms: int = 24 * 3600 * 1000
     retention_bytes: int = -1
     max_message_bytes: int = MAX_RECORD_BYTES
+    compacted: bool = False
 
     def __post_init__(self) -> None:
         if self.partitions < 1:

@@ -254,7 +254,14 @@ class KafkaBus:
 
 
 def _topic_configs(spec: TopicSpec) -> dict[str, str]:
+    compacted = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": str(spec.retention_ms),
+        # What lies in the segment that is written to is never compacted.
+        "segment.ms": str(spec.retention_ms),
+    }
     return {
+        **(compacted if spec.compacted else {"cleanup.policy": "delete"}),
         "retention.ms": str(spec.retention_ms),
         "retention.bytes": str(spec.retention_bytes),
         # Frames are compressed already, and a codec that an agent has and a worker lacks would stop the line.

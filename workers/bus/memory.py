@@ -188,6 +188,8 @@ class MemoryBus:
             if self._failing_sends > 0:
                 self._failing_sends -= 1
                 delivery.fail(BusError(f"{where}: the broker refused the record (made to fail)"))
+            elif spec.compacted and key is None:
+                delivery.fail(BusError(f"{where}: a record without a key, and the topic is compacted by it"))
             elif delivery.size > spec.max_message_bytes:
                 delivery.fail(
                     RecordTooLarge(

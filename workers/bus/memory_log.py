@@ -13,7 +13,8 @@ from workers.bus.base import Record, TopicSpec, record_bytes
 class Log:
     """The records of one partition, ``start`` being the offset of the first that is kept.
 
-    As on Kafka the end of a transaction takes an offset of its own, which no reader ever sees.
+    As on Kafka the end of a transaction takes an offset of its own, which no reader ever sees, and so does a
+    record that compaction took.
     """
 
     records: deque[Record] = field(default_factory=deque)
@@ -22,7 +23,7 @@ class Log:
     # The first offset of each transaction that is open, by whatever names it.
     _open: dict[object, int] = field(default_factory=dict)
     _own: dict[object, list[int]] = field(default_factory=dict)
-    _markers: set[int] = field(default_factory=set)
+    _hidden: set[int] = field(default_factory=set)
     _aborted: set[int] = field(default_factory=set)
 
     @property
@@ -49,12 +50,12 @@ class Log:
         del self._open[transaction]
         if not committed:
             self._aborted.update(own)
-        self._markers.add(marker.offset)
+        self._hidden.add(marker.offset)
         self.records.append(marker)
 
     def read(self, position: int, room: int, *, committed: bool) -> tuple[list[Record], int]:
         """At most ``room`` records from ``position`` on, and where to read on."""
-        if not (self._markers or self._open):
+        if not (self._hidden or self._open):
             found = list(islice(self.records, position - self.start, position - self.start + room))
             return found, position + len(found)
         found, until = [], self.stable_end if committed else self.end
@@ -62,7 +63,7 @@ class Log:
             if len(found) == room:
                 break
             position = record.offset + 1
-            if record.offset not in self._markers and not (committed and record.offset in self._aborted):
+            if record.offset not in self._hidden and not (committed and record.offset in self._aborted):
                 found.append(record)
         return found, position
 
@@ -71,11 +72,19 @@ class Log:
         record = self.records.popleft()
         self.bytes -= record_bytes(record.value, record.key, record.headers)
         self.start += 1
-        self._markers.discard(record.offset)
+        self._hidden.discard(record.offset)
         self._aborted.discard(record.offset)
 
     def retain(self, spec: TopicSpec, now_ms: int) -> None:
-        """Delete what is too old or too much."""
+        """Delete what is too old or too much; of a compacted topic what is too old and was replaced."""
+        if spec.compacted:
+            newest = {record.key: record.offset for record in self.records}
+            self._hidden.update(
+                record.offset
+                for record in self.records
+                if newest[record.key] != record.offset and now_ms - record.timestamp_ms > spec.retention_ms
+            )
+            return
         while self.records and now_ms - self.records[0].timestamp_ms > spec.retention_ms:
             self.drop_first()
         while spec.retention_bytes >= 0 and self.bytes > spec.retention_bytes and len(self.records) > 1:
