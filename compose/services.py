@@ -181,7 +181,8 @@ class Services:
         kafka_up, redis_up = self._answers(state)
         if state.mode == "docker":
             say("starting containers")
-            self._docker(state, "up", "--detach", "--wait")
+            # By name: the file holds a whole line.
+            self._docker(state, "up", "--detach", "--wait", "kafka", "redis")
             return
         if not redis_up:
             redis = self._redis(state)

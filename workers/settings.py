@@ -183,7 +183,8 @@ def _problem(error: ValidationError, file: Path | None) -> str:
     return f"setting {PREFIX}{name.upper()}{where}: {first['msg']}{found}"
 
 
-ELSEWHERE = frozenset({"CONFIG", "SHIFTS", "SURFACE", "CACHE", "KAFKA_PORT", "REDIS_PORT"})
+_COMPOSE = ("KAFKA_PORT", "REDIS_PORT", "BOARD_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
+ELSEWHERE = frozenset({"CONFIG", "SHIFTS", "SURFACE", "CACHE", *_COMPOSE})
 """Variables of ours that are no field: what reads them says so."""
 
 
