@@ -13,6 +13,7 @@ CrosscheckError                 schemas/errors.py
     ├── SourceError             a capture source cannot be read
     ├── ClockOffset             a station's clock is too far from ours for its deadlines to mean anything
     ├── ActuatorError           the gate's actuator did not confirm what it was told
+    ├── PlcError                the PLC that says the product does not answer, or answers nonsense
     ├── BufferFull              the agent's disk buffer has no room left
     └── DeadLetterFlood         too many unreadable records: the worker stops loudly
 """
@@ -143,6 +144,13 @@ class ActuatorError(WorkerError):
     """The gate's actuator did not confirm what it was told: the gate counts as closed and is closed again."""
 
     reason = "actuator"
+    retriable = True
+
+
+class PlcError(WorkerError):
+    """The PLC that says the product does not answer, or not as agreed: the product is not known meanwhile."""
+
+    reason = "plc"
     retriable = True
 
 

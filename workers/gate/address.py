@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
 
+from workers import address
 from workers.errors import SettingsError
 from workers.gate.actuators import Actuator, RecordingActuator, RemoteActuator
 from workers.gate.bounded import BoundedActuator
 from workers.gate.http import HttpActuator
 from workers.gate.modbus import ModbusActuator, ModbusSettings
 
+_WHAT = "--actuator"
 _FORMS = "use record, http://HOST:PORT/PATH or modbus://HOST:PORT/UNIT?coil=0&heartbeat=0"
 _MODBUS = ("coil", "heartbeat", "counter", "counter_from", "timeout_ms")
 
@@ -45,36 +46,26 @@ def open_actuator(text: str) -> OpenActuator:
     """
     if text == "record":
         return OpenActuator(RecordingActuator(), moves=False)
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise SettingsError(f"--actuator {text}: {error}; {_FORMS}") from None
-    if parts.username is not None or parts.password is not None:
-        raise SettingsError(f"--actuator: user and password in it are not supported; {_FORMS}")
+    parts, port = address.split(_WHAT, text, _FORMS)
     if parts.scheme in ("http", "https"):
-        options = _options(text, parts.query, ("timeout_ms",))
+        options = address.options(_WHAT, text, parts.query, ("timeout_ms",))
         timeout_s = _number(text, options, "timeout_ms", 200, 1, 10_000) / 1e3
         return _bounded(HttpActuator(parts._replace(query="").geturl(), timeout_s=timeout_s), timeout_s)
     if parts.scheme != "modbus" or not parts.hostname:
         raise SettingsError(f"--actuator {text}: not an actuator; {_FORMS}")
-    options = _options(text, parts.query, _MODBUS)
-    unit = parts.path.strip("/") or "1"
-    if not unit.isdecimal():
-        raise SettingsError(f"--actuator {text}: unit {unit!r} is not a number; {_FORMS}")
-    kind = options.get("counter_from", "holding")
-    if kind not in ("holding", "input"):
-        raise SettingsError(f"--actuator {text}: counter_from={kind}: use holding or input")
+    options = address.options(_WHAT, text, parts.query, _MODBUS)
+    unit = address.unit(_WHAT, text, parts.path, _FORMS)
+    counter_input = address.register_kind(_WHAT, text, options, "counter_from")
     timeout_s = _number(text, options, "timeout_ms", 200, 1, 10_000) / 1e3
     modbus = ModbusActuator(
         ModbusSettings(
             host=parts.hostname,
             port=502 if port is None else port,
-            unit=int(unit),
+            unit=unit,
             coil=_number(text, options, "coil", 0),
             heartbeat=_number(text, options, "heartbeat", 0),
             counter=_number(text, options, "counter", 0) if "counter" in options else None,
-            counter_input=kind == "input",
+            counter_input=counter_input,
             timeout_s=timeout_s,
         )
     )
@@ -88,21 +79,7 @@ def _bounded(
     return OpenActuator(actuator, actuator.close, counted)
 
 
-def _options(text: str, query: str, known: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in known:
-            raise SettingsError(f"--actuator {text}: unknown option {name!r}; known are {', '.join(known)}")
-        if name in found:
-            raise SettingsError(f"--actuator {text}: option {name} is given twice")
-        found[name] = value
-    return found
-
-
 def _number(
     text: str, options: dict[str, str], name: str, default: int, least: int = 0, most: int = 65_535
 ) -> int:
-    value = options.get(name, str(default))
-    if not (value.isascii() and value.isdecimal() and least <= int(value) <= most):
-        raise SettingsError(f"--actuator {text}: {name}={value}: use a whole number, {least} to {most}")
-    return int(value)
+    return address.number(_WHAT, text, options, name, default, least, most)
