@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.belt import PlaneDrift
 from schemas.errors import CrosscheckError
 from schemas.verdict import Mode, Region
 
@@ -53,6 +54,7 @@ class Inspection:
             where it was not asked or there is an error.
         silhouette: (64, 64) bool, where the part lay, to be given to frames of the station that lack depth;
             None where depth did not show it.
+        belt: how the belt lies to where the station's calibration found it; None where it was not looked for.
     """
 
     mode: Mode | None
@@ -68,6 +70,7 @@ class Inspection:
     timings: Mapping[str, float]
     foreground: str | None = None
     silhouette: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    belt: PlaneDrift | None = None
 
     @classmethod
     def failed(cls, error: CrosscheckError, degraded: tuple[str, ...] = ()) -> Inspection:

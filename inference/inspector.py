@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.belt import PlaneDrift
 from inference.branches.base import Branch
 from inference.bundle import Bundle, read_bundle
 from inference.errors import BundleError, InferenceError, NoReading, NotFinite
@@ -30,6 +31,7 @@ from inference.profiles.runtime import Runtime
 from inference.regions import find_regions
 from inference.rules import Rule
 from inference.sample import Sample
+from inference.sketch import Sketches
 from inference.station import Station
 from inference.study import Alternative, Study
 from inference.tiles import place
@@ -53,6 +55,7 @@ class _Opened:
     sensors: Sensors
     found: Found
     tiles: Sequence[Tile]
+    belt: PlaneDrift | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class _Measurement:
     sensors: Sensors
     found: Found
     measured: Measured
+    belt: PlaneDrift | None = None
 
 
 class Inspector:
@@ -74,6 +78,7 @@ class Inspector:
         preparation: sizes, region of interest and tiles.
         fusion: the rule that decides.
         thresholds: of that rule, for each mode that the product has.
+        sketches: what good parts look like, as far as the bundle says.
     """
 
     def __init__(
@@ -118,6 +123,7 @@ class Inspector:
         self.fusion = fusion
         self._rule = self._point.rules[fusion]
         self.thresholds = self._point.thresholds[fusion]
+        self.sketches = Sketches.from_maps(self._point.sketches.get(fusion), manifest.get("levels"))
         granted = read_grants(bundle.path, bundle.digest)
         self._may_pass = {mode: mode is Mode.FUSED or mode in granted for mode in Mode}
 
@@ -244,6 +250,7 @@ class Inspector:
             timings=timings,
             foreground=found.source.value,
             silhouette=found.silhouette,
+            belt=evidence.belt,
         )
 
     def study(
@@ -321,13 +328,14 @@ class Inspector:
         coverage = found.coverage(self.preparation.layout)
         if coverage is not None:
             sensors = replace(sensors, coverage=coverage)
-        if self._belt_is_off(sample, mode):
+        belt = self._belt(sample, mode)
+        if belt is not None and not belt.within:
             sensors = replace(sensors, degraded=(*sensors.degraded, BELT_OFF))
         middle = perf_counter()
         tiles = self.preparation.tiles(sample, mode, found)
         add(timings, "foreground", middle - start)
         add(timings, "prepare", perf_counter() - middle)
-        return _Opened(sample, sensors, found, tiles)
+        return _Opened(sample, sensors, found, tiles, belt)
 
     def _or_colour(
         self, opened: _Opened, raws: Sequence[Raw] | None, timings: dict[str, float]
@@ -357,14 +365,13 @@ class Inspector:
         if any(_half_seen(*tile, len(branches)) for tile in zip(measured.seen, measured.tiles, strict=True)):
             # Readings were there, but no branch could use them: that piece of the part was not inspected.
             sensors = replace(sensors, coverage=0.0)
-        return _Measurement(sensors, opened.found, measured)
+        return _Measurement(sensors, opened.found, measured, opened.belt)
 
-    def _belt_is_off(self, sample: Sample, mode: Mode) -> bool:
-        """Whether the belt lies where the station's calibration did not find it."""
+    def _belt(self, sample: Sample, mode: Mode) -> PlaneDrift | None:
+        """How the belt lies to where the station's calibration found it; None where nobody can tell."""
         if self._station is None or sample.depth is None or mode is Mode.RGB:
-            return False
-        drift = self._station.drift(sample.depth)
-        return drift is not None and not drift.within
+            return None
+        return self._station.drift(sample.depth)
 
     def _score(self, measured: Measured, mode: Mode) -> tuple[float, dict[str, float]]:
         """The score of the deciding rule, and each branch's own. Raises NotFinite."""

@@ -15,6 +15,7 @@ from inference.foreground import Foreground
 from inference.prepare import Preparation
 from inference.profiles.base import Features, Frame, Profile, Progress
 from inference.sample import Sample
+from inference.sketch import brightness, readings
 
 
 def check_sizes(
@@ -78,7 +79,16 @@ def read_frames(
             raise TeachError(f"{item.name}: {error}; or remove this frame") from error
         tiles = preparation.tiles(sample, full, found)
         raw = tuple(profile.read(tile) for tile in tiles)
-        frames.append(Frame(item.name, item.group, tuple(replace(tile, rgb=None) for tile in tiles), raw))
+        frames.append(
+            Frame(
+                item.name,
+                item.group,
+                tuple(replace(tile, rgb=None) for tile in tiles),
+                raw,
+                None if sample.rgb is None else brightness(sample.rgb),
+                None if sample.depth is None else readings(sample.depth)[1],
+            )
+        )
         report(stage, index + 1, len(items))
     return frames
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ from inference.features.base import sub
 from inference.fusion import Measured, Seen, measure
 from inference.profiles.base import Progress
 from inference.rules import CALIBRATED, CMDR, DUAL, MODULATED, Calibrated, Cmdr, Disagreeing, Rule
+from inference.sketch import ScoreSketch
 from inference.tiles import TileLayout
 from schemas.verdict import Mode
 
@@ -45,6 +46,8 @@ class OperatingPoint:
         calibrated: the rule of that name, whose scales give each branch's score.
         published: the rule "cmdr".
         disagreement: of the two sensors; None for a product with one.
+        sketches: of the scores that the thresholds were set by, by rule and mode name, as the manifest has
+            them; empty in bundles from before there were any.
     """
 
     kinds: Kinds
@@ -55,6 +58,7 @@ class OperatingPoint:
     calibrated: Calibrated
     published: Cmdr
     disagreement: Disagreement | None
+    sketches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -133,7 +137,14 @@ class OperatingPoint:
             )
             for kind in branches
         }
-        return cls(kinds, baselines, rules, thresholds, alone, calibrated, published, disagreement)
+        sketches = {
+            rule: {
+                mode.value: ScoreSketch.of(values, groups, thresholds[rule][mode].value).to_map()
+                for mode, values in by_mode.items()
+            }
+            for rule, by_mode in found.items()
+        }
+        return cls(kinds, baselines, rules, thresholds, alone, calibrated, published, disagreement, sketches)
 
     def names(self, mode: Mode) -> list[str]:
         """The branches of a mode."""
@@ -158,6 +169,7 @@ class OperatingPoint:
                 for rule, by_mode in self.thresholds.items()
             },
             "branch_thresholds": {name: one.to_map() for name, one in self.branch_thresholds.items()},
+            "sketches": self.sketches,
         }
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -212,6 +224,7 @@ class OperatingPoint:
             calibrated,
             published,
             disagreement,
+            sketches if isinstance(sketches := values.get("sketches"), Mapping) else {},
         )
 
 

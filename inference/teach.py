@@ -29,10 +29,11 @@ from inference.fusion import Seen, look
 from inference.normals import check_sizes, evidence_of, read_frames
 from inference.operating import OperatingPoint
 from inference.prepare import Preparation
-from inference.profiles.base import Profile, Progress
+from inference.profiles.base import Frame, Profile, Progress
 from inference.profiles.choice import chosen
 from inference.profiles.runtime import Runtime
 from inference.roi import Roi, find_roi
+from inference.sketch import Level
 from inference.station import Station
 from inference.teach_settings import TeachSettings
 from inference.tiles import plan_tiles
@@ -123,6 +124,7 @@ def teach(
         "features": profile.identity(),
         "fusion": settings.fusion,
         "point": point.to_map(),
+        "levels": levels_of([*frames, *held_out]),
         "teaching": {
             "dataset": dataset.name,
             "frames_sha256": digest.hexdigest(),
@@ -205,6 +207,17 @@ def find_foreground(
         views.append(Foreground.look(sample, preparation.layout))
         report("foreground", index + 1, len(items))
     return Foreground.fit(views, preparation.layout)
+
+
+def levels_of(frames: Sequence[Frame]) -> dict[str, object]:
+    """How bright and how far away normals are, for the manifest."""
+    levels: dict[str, object] = {}
+    for name in ("brightness", "distance"):
+        found = [(value, frame.group) for frame in frames if (value := getattr(frame, name)) is not None]
+        level = Level.of([value for value, _ in found], [group for _, group in found])
+        if level is not None:
+            levels[name] = level.to_map()
+    return levels
 
 
 def folds_by_group(groups: Sequence[str], folds: int, seed: int) -> list[int]:

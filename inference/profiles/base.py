@@ -25,12 +25,18 @@ Raw = Any
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One normal while it is taught: its tiles without colour pixels, and what the profile read of each."""
+    """One normal while it is taught: its tiles without colour pixels, and what the profile read of each.
+
+    ``brightness`` and ``distance`` are the mean luminance of its colour image and the median of its depth;
+    None without that sensor.
+    """
 
     name: str
     group: str
     tiles: tuple[Tile, ...]
     raw: tuple[Raw, ...]
+    brightness: float | None = None
+    distance: float | None = None
 
 
 class Features(Protocol):

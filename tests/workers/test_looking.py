@@ -13,6 +13,7 @@ from inference.inspection import Inspection
 from inference.prepare import Preparation
 from inference.roi import Roi
 from inference.sample import Sample
+from inference.sketch import readings
 from inference.station import Station
 from inference.station_fit import calibrate
 from inference.tiles import TileLayout
@@ -21,7 +22,7 @@ from schemas.verdict import Mode
 from tests.workers.frames import frame, pending
 from tests.workers.standin import StandInModel, inspection
 from workers.steps.decode import decode_sample
-from workers.steps.looking import Look, look, readings
+from workers.steps.looking import Look, look
 from workers.steps.pending import PendingPart
 
 HEIGHT, WIDTH = 96, 128

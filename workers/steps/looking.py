@@ -17,14 +17,13 @@ from inference.inspection import Inspection
 from inference.inspector import BELT_OFF
 from inference.prepare import Preparation
 from inference.sample import Sample
+from inference.sketch import Sketches, brightness, readings
 from schemas.errors import SchemaError
 from schemas.images import decode_colour, decode_depth
 from schemas.verdict import Mode
 from workers.models import Model
 from workers.steps.pending import PendingPart
 
-READINGS = 4096
-"""About as many pixels tell the share of valid readings and their median."""
 FEW = frozenset({"invalid", "constant"})
 """The inspector's codes for an image without enough to read in it."""
 
@@ -41,6 +40,10 @@ class Look:
         belt: whether the belt lies in its place; None where nobody could tell.
         share: valid readings of the depth image, 0 to 1.
         distance: their median, counts; None without readings.
+        brightness: mean luminance of the colour image, 0 to 255; None without one.
+        shift: of the belt against the station's calibration, counts; None where nobody could tell.
+        sketches: what the bundle that judged knows of good parts; None where it is no bundle.
+        tolerance: of ``shift``, counts; None where the station was not calibrated.
     """
 
     bundle: str
@@ -50,6 +53,10 @@ class Look:
     belt: bool | None = None
     share: float | None = None
     distance: float | None = None
+    brightness: float | None = None
+    shift: float | None = None
+    sketches: Sketches | None = field(default=None, repr=False)
+    tolerance: float | None = None
 
 
 def look(pending: PendingPart, sample: Sample, model: Model, inspection: Inspection) -> Look:
@@ -93,7 +100,30 @@ def look(pending: PendingPart, sample: Sample, model: Model, inspection: Inspect
         # It failed for a reason that is not its sensors': nothing can be said for or against them.
         return Look(model.bundle_hash, expected=expected)
     share, distance = (None, None) if whole.depth is None else readings(whole.depth)
-    return Look(model.bundle_hash, here | frozenset(faults), faults, expected, belt, share, distance)
+    offset, tolerance = _shift(prepared, inspection)
+    sketches = getattr(model, "sketches", None)
+    return Look(
+        model.bundle_hash,
+        here | frozenset(faults),
+        faults,
+        expected,
+        belt,
+        share,
+        distance,
+        None if whole.rgb is None else brightness(whole.rgb),
+        offset,
+        sketches if isinstance(sketches, Sketches) else None,
+        tolerance,
+    )
+
+
+def _shift(prepared: object, inspection: Inspection) -> tuple[float | None, float | None]:
+    """How far the belt lies from its place, and how far it may; as the inspector found it."""
+    found = inspection.belt
+    station = prepared.station if isinstance(prepared, Preparation) else None
+    if found is None or found.inliers == 0.0 or station is None or station.tolerance is None:
+        return None, None
+    return found.offset, station.tolerance.offset
 
 
 def _taught(prepared: Preparation) -> dict[str, tuple[int, int]]:
@@ -105,14 +135,6 @@ def _taught(prepared: Preparation) -> dict[str, tuple[int, int]]:
 def _wrong_size(whole: Sample, expected: Mapping[str, tuple[int, int]]) -> list[str]:
     found = {"rgb": whole.rgb_size, "depth": whole.depth_size}
     return [name for name, size in expected.items() if found[name] not in (None, size)]
-
-
-def readings(depth: NDArray[np.uint16]) -> tuple[float, float | None]:
-    """Share of valid readings, and their median in counts, from a regular choice of pixels."""
-    step = max(1, int(np.sqrt(depth.size / READINGS)))
-    chosen = depth[step // 2 :: step, step // 2 :: step]
-    valid = chosen[chosen > 0]
-    return valid.size / max(1, chosen.size), float(np.median(valid)) if valid.size else None
 
 
 def _asked(prepared: Preparation, whole: Sample) -> tuple[str, ...]:
