@@ -6,7 +6,7 @@ that reads it from its begin knows what holds. What each action means and which 
 ========= ================== ============ ========================= =============================
 action    key                target       value                     besides
 ========= ================== ============ ========================= =============================
-ACTIVATE  activate/PRODUCT   ``*``        version                   product, previous
+ACTIVATE  activate/PRODUCT   ``*``        version                   product, previous, digest
 THRESHOLD threshold/PRODUCT/ ``*``        ``MODE=NUMBER@VERSION``   product
           MODE                            or ``MODE=taught@...``
 PRODUCT   product/STATION    the station  the product that is next  since
@@ -93,6 +93,7 @@ class Command:
             captured from then until ``issued_at`` could be of either and are not passed. None: as
             ``issued_at``.
         previous: of ACTIVATE, the versions that were active before, the newest first: what a rollback takes.
+        digest: of ACTIVATE, sha256 (hex) of the manifest that is meant; None: whatever has that version.
 
     Raises:
         InvalidField: an action that needs a product or a value and has none, or ``since`` behind
@@ -109,6 +110,7 @@ class Command:
     value: str | None = None
     since: int | None = None
     previous: tuple[str, ...] = ()
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         check(1 <= len(self.id) <= 128, f"command id {self.id!r}: expected 1 to 128 characters")
@@ -152,6 +154,7 @@ class Command:
             "value": self.value,
             "since": self.since,
             "previous": list(self.previous),
+            "digest": self.digest,
         }
 
     @classmethod
@@ -166,4 +169,5 @@ class Command:
             value=fields.optional("value", fields.text),
             since=fields.optional("since", fields.integer),
             previous=fields.optional("previous", lambda name: fields.texts(name, MAX_PREVIOUS)) or (),
+            digest=fields.optional("digest", lambda name: fields.text(name, 64)),
         )

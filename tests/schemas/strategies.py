@@ -130,4 +130,5 @@ commands = st.builds(
     value=texts,
     since=st.none() | st.just(0),
     previous=st.lists(texts, max_size=MAX_PREVIOUS).map(tuple),
+    digest=st.none() | st.just("0f" * 32),
 )
