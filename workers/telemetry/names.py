@@ -109,7 +109,7 @@ BATCH_WAIT = Metric(
     kind="histogram",
     unit="seconds",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
-    help="How long a part waited in the worker before the model saw it: for its other sensor and for its turn",
+    help="How long a part waited in the worker before the model saw it: for its other sensor, for its turn",
 )
 LAG = Metric(
     name="crosscheck_lag_records",
