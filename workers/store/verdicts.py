@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from schemas.errors import SchemaError
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
 from schemas.wire import encode
+from workers.contact import Contact
 from workers.errors import StoreError
 from workers.store import keys
 from workers.store.connection import guarded
@@ -61,6 +63,8 @@ class VerdictStore:
     def __init__(self, client: redis.Redis, settings: StoreSettings | None = None) -> None:
         self._redis = client
         self._settings = settings or StoreSettings()
+        self.contact = Contact("redis")
+        """How the last call went."""
 
     @property
     def client(self) -> redis.Redis:
@@ -111,7 +115,7 @@ class VerdictStore:
         """``standing`` for each, in one round trip."""
         if not parts:
             return []
-        with guarded(self._redis, "read verdicts"):
+        with self._guarded("read verdicts"):
             # Not MGET: the stations' hash tags may lie on different nodes of a cluster.
             pipe = self._redis.pipeline(transaction=False)
             for part in parts:
@@ -120,7 +124,7 @@ class VerdictStore:
 
     def renew(self, part: PartKey) -> bool:
         """Let the verdict that stands stand for its whole lifetime again; False where there is none."""
-        with guarded(self._redis, "renew a verdict"):
+        with self._guarded("renew a verdict"):
             return bool(self._redis.expire(keys.verdict(part), self._settings.verdict_ttl_s))
 
     # Attempts
@@ -140,7 +144,7 @@ class VerdictStore:
         fresh one. One round trip."""
         if not parts:
             return []
-        with guarded(self._redis, "read verdicts and attempts"):
+        with self._guarded("read verdicts and attempts"):
             pipe = self._redis.pipeline(transaction=False)
             for part in parts:
                 pipe.get(keys.verdict(part))
@@ -163,7 +167,7 @@ class VerdictStore:
         timeout = self._redis.connection_pool.connection_kwargs.get("socket_timeout")
         if timeout is not None:
             block_ms = min(block_ms, int(timeout * 500))
-        with guarded(self._redis, f"read the gate stream of {station}"):
+        with self._guarded(f"read the gate stream of {station}"):
             after = after_id
             while True:
                 raw = self._read_stream(name, after, block_ms, count)
@@ -178,7 +182,7 @@ class VerdictStore:
 
     def gate_tail(self, station: str) -> str:
         """The id of the station's newest gate entry, to read on from; ``START`` where there is none."""
-        with guarded(self._redis, f"read the gate stream of {station}"):
+        with self._guarded(f"read the gate stream of {station}"):
             return self._newest(keys.gate(station)) or START
 
     def _read_stream(
@@ -229,7 +233,7 @@ class VerdictStore:
     def set_product(self, station: str, state: Mapping[str, str | int]) -> None:
         """Say which product is due (``workers.changeover.due``): all its fields at once, and for good."""
         name = keys.product(station)
-        with guarded(self._redis, f"write {name}"):
+        with self._guarded(f"write {name}"):
             # Without a lifetime: a product that nobody speaks of any more must not become one unchecked.
             self._redis.hset(name, mapping=dict(state))
 
@@ -240,14 +244,14 @@ class VerdictStore:
     def forget_product(self, station: str) -> bool:
         """The station's product does not come from a PLC any more; False where it did not."""
         name = keys.product(station)
-        with guarded(self._redis, f"delete {name}"):
+        with self._guarded(f"delete {name}"):
             return bool(self._redis.delete(name))
 
     # The board
 
     def latest(self, station: str) -> bytes | None:
         """The bytes of the station's newest verdict by (run, trigger), or None."""
-        with guarded(self._redis, f"read the latest verdict of {station}"):
+        with self._guarded(f"read the latest verdict of {station}"):
             return cast("bytes | None", self._redis.hget(keys.latest(station), "verdict"))
 
     def put_heatmap(self, part: PartKey, heatmap: bytes) -> str | None:
@@ -265,7 +269,7 @@ class VerdictStore:
 
     def get_heatmap(self, part: PartKey) -> bytes | None:
         """The encoded heatmap of a part, or None where it has gone or was never kept."""
-        with guarded(self._redis, f"read the heatmap of {part}"):
+        with self._guarded(f"read the heatmap of {part}"):
             return cast("bytes | None", self._redis.get(keys.heatmap(part)))
 
     # Sensors and workers
@@ -282,7 +286,7 @@ class VerdictStore:
         """Write the fields of many sensors, by (station, sensor), in one round trip; others stay."""
         if not states:
             return
-        with guarded(self._redis, "write sensors"):
+        with self._guarded("write sensors"):
             # No MULTI: the stations' hash tags may lie on different nodes. One HSET is whole by itself.
             pipe = self._redis.pipeline(transaction=False)
             for (station, name), state in states.items():
@@ -293,7 +297,7 @@ class VerdictStore:
 
     def get_sensors_many(self, station: str, names: Sequence[str]) -> list[dict[str, str]]:
         """``get_sensor`` for each, in one round trip."""
-        with guarded(self._redis, f"read the sensors of {station}"):
+        with self._guarded(f"read the sensors of {station}"):
             pipe = self._redis.pipeline(transaction=False)
             for name in names:
                 pipe.hgetall(keys.sensor(station, name))
@@ -310,12 +314,12 @@ class VerdictStore:
 
     def workers(self) -> list[str]:
         """The names of the workers whose heartbeat is fresh, sorted."""
-        with guarded(self._redis, "list workers"):
+        with self._guarded("list workers"):
             found = cast(Any, self._redis.scan_iter(match="worker:*", count=500))
             return sorted({key.decode().removeprefix("worker:") for key in found})
 
     def _replace(self, name: str, state: Mapping[str, str | int | float], ttl_s: int) -> None:
-        with guarded(self._redis, f"write {name}"):
+        with self._guarded(f"write {name}"):
             pipe = self._redis.pipeline(transaction=True)
             pipe.delete(name)
             if state:
@@ -324,9 +328,19 @@ class VerdictStore:
             pipe.execute()
 
     def _hash(self, name: str) -> dict[str, str]:
-        with guarded(self._redis, f"read {name}"):
+        with self._guarded(f"read {name}"):
             raw = cast("dict[bytes, bytes]", self._redis.hgetall(name))
         return {key.decode(): value.decode(errors="replace") for key, value in raw.items()}
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        try:
+            with guarded(self._redis, what):
+                yield
+        except StoreError as error:
+            self.contact.failed(str(error))
+            raise
+        self.contact.succeeded()
 
     # Lua
 
@@ -334,7 +348,7 @@ class VerdictStore:
         """Run one script for each (keys, arguments), in one round trip; a server that forgot it is taught."""
         if not calls:
             return []
-        with guarded(self._redis, what):
+        with self._guarded(what):
             replies = self._pipe(script, calls)
             unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
