@@ -66,7 +66,7 @@ class Answer:
 
 
 class Health:
-    """The checks of one process; a collector of ``crosscheck_live`` and ``crosscheck_ready`` too.
+    """The checks of one process; a collector too, of what they say and of when the process started.
 
     Any thread may ask. A check that fails itself counts as not ready, and as live: a mistake in the watching
     must not end who is watched.
@@ -90,6 +90,7 @@ class Health:
         self._clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._since: dict[str, tuple[bool, int]] = {}
+        self._started = self._clock.now() / 1e9
 
     def add_live(self, name: str, ask: Ask) -> None:
         """One more check, or another one of that name."""
@@ -109,9 +110,12 @@ class Health:
         return Answer((*self.live().checks, *ready))
 
     def collect(self) -> Iterable[Family]:
-        """Both as gauges."""
+        """Both as gauges, and each check by itself."""
+        ready = self.ready()
         yield family(names.LIVE, {(self.process,): float(self.live().ok)})
-        yield family(names.READY, {(self.process,): float(self.ready().ok)})
+        yield family(names.READY, {(self.process,): float(ready.ok)})
+        yield family(names.CHECK, {(self.process, check.name): float(check.ok) for check in ready.checks})
+        yield family(names.START_TIME, {(self.process,): self._started})
 
     def _check(self, name: str, ask: Ask, *, broken: bool) -> Check:
         try:

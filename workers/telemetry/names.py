@@ -236,6 +236,21 @@ READY = Metric(
     processes=PROCESSES,
     help="1 while the process can do its work: /health/ready lists what is missing",
 )
+CHECK = Metric(
+    name="crosscheck_check_ok",
+    kind="gauge",
+    labels=("process", "check"),
+    processes=PROCESSES,
+    help="1 while a check of the process's health is well, 0 while it is not; readiness is all of them",
+)
+START_TIME = Metric(
+    name="crosscheck_start_time_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("process",),
+    processes=PROCESSES,
+    help="When the process started, seconds since the epoch: each change is a start",
+)
 
 # The capture agent.
 
@@ -406,6 +421,8 @@ METRICS: tuple[Metric, ...] = (
     DRIFT_WARNING,
     LIVE,
     READY,
+    CHECK,
+    START_TIME,
     AGENT_TRIGGERS,
     AGENT_PUBLISHED,
     AGENT_FAILED,
