@@ -48,6 +48,10 @@ def gate(
     challenge_grace: Annotated[
         float, typer.Option(min=0, help="Seconds from the alarm that one is due to the locked gate.")
     ] = 900.0,
+    plc_product: Annotated[
+        bool,
+        typer.Option("--plc-product", help="Nothing passes unless `crosscheck changeover` says the product."),
+    ] = False,
     until: Annotated[int | None, typer.Option(min=1, help="Stop after so many decisions.")] = None,
     redis: Redis = None,
     config: Config = None,
@@ -84,6 +88,7 @@ def gate(
         actuator=actuator,
         early=early,
         challenge=ChallengeSettings(every_s=challenge_every, grace_s=challenge_grace),
+        plc_product=plc_product,
         until=until,
         json_file=json_file,
     )

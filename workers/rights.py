@@ -100,10 +100,20 @@ RIGHTS: tuple[Rights, ...] = (
             "{STATION}:latest",
             "{STATION}:gate",
             "{STATION}:challenge",
+            "{STATION}:product",
         ),
         commands=(*_SCRIPTS, *_DECIDE, "xread", "xrevrange", "hgetall"),
         beyond="it can write any decision for its own station, not only MISSING: Redis checks commands and"
         " keys, not values. It moves the actuator anyway; other stations are out of its reach",
+    ),
+    Rights(
+        process="changeover",
+        does="tells gate and workers which product the PLC says, and the PLC when they have it",
+        topics={"control": ("Write",)},
+        keys=("{STATION}:product", "worker:*"),
+        commands=("hset", "hgetall", "scan", "del"),
+        beyond="its word is the product: it can have parts judged as another one that is known. It can send"
+        " every command, and write or delete a worker's heartbeat, but no verdict",
     ),
     Rights(
         process="archive",
@@ -121,6 +131,7 @@ RIGHTS: tuple[Rights, ...] = (
             "{STATION}:latest",
             "{STATION}:gate",
             "{STATION}:sensor:*",
+            "{STATION}:product",
             "worker:*",
         ),
         commands=("get", "hget", "hgetall", "xread", "xrevrange", "scan"),

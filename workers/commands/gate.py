@@ -33,6 +33,7 @@ class GateOptions:
         journal: the record of every decision.
         actuator: see ``workers.gate.address``.
         challenge: what the station owes of challenge parts.
+        plc_product: nothing passes without the PLC's word about the product.
         until: stop after so many decisions; None: on a signal.
         json_file: where the report goes too.
     """
@@ -46,6 +47,7 @@ class GateOptions:
     actuator: str
     early: bool
     challenge: ChallengeSettings
+    plc_product: bool
     until: int | None
     json_file: Path | None
 
@@ -74,6 +76,8 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
             challenge=options.challenge,
             challenge_store=store,
             counted=output.counted,
+            product_store=store,
+            product_required=options.plc_product,
         )
         if options.until is not None:
             threading.Thread(target=_stop_after, args=(gate, options.until, stop), daemon=True).start()

@@ -39,6 +39,8 @@ class Reason(StrEnum):
     """A part known to be bad: never let through. Its decision is REJECT when that came in time, else not."""
     CHALLENGE = "challenge"
     """The gate is locked: a challenge part was not rejected, or none was shown for a shift."""
+    PRODUCT = "product"
+    """It was to pass, but by the PLC's word it is not known to be of the product that it was judged as."""
 
 
 _CLOSED = {

@@ -38,6 +38,11 @@ ALARM_UNSEEN = "gate_part_not_seen"
 ALARM_COUNTER = "gate_counter_set"
 """The PLC's part counter went back: it started again or was set."""
 
+ALARM_PRODUCT = "gate_product_differs"
+"""A part was to pass, and is not known to be of the product that its verdict is about."""
+ALARM_PRODUCT_DEAF = "gate_product_not_heard"
+"""The store does not say which product is due: parts not known to be of one do not pass."""
+
 CHALLENGE_ARMED = "gate_challenge_armed"
 CHALLENGE_PART = "gate_challenge_part"
 CHALLENGE_PASSED = "gate_challenge_passed"

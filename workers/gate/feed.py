@@ -98,7 +98,7 @@ class VerdictFeed:
         capacity: int = 4096,
         check_before_s: float = 0.1,
         retry_s: float = 0.5,
-        ask: Callable[[], None] | None = None,
+        ask: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._store = store
         self._station = station
@@ -108,7 +108,7 @@ class VerdictFeed:
         self._capacity = capacity
         self._check_before = round(check_before_s * 1e9)
         self._retry = retry_s
-        self._ask = ask
+        self._ask = tuple(ask)
         self._lock = threading.Lock()
         self._held: dict[PartKey, Held] = {}
         self._unclaimed: OrderedDict[PartKey, Held] = OrderedDict()
@@ -184,8 +184,8 @@ class VerdictFeed:
             self._read(block_ms)
             self._look_up()
             self._write()
-            if self._ask is not None:
-                self._ask()
+            for ask in self._ask:
+                ask()
         except StoreError as error:
             self._went_down(error)
             return

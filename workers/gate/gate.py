@@ -35,10 +35,11 @@ from workers.gate.actuators import Actuator
 from workers.gate.challenge import Challenges, ChallengeSettings, ChallengeStore
 from workers.gate.counter import CounterWatch
 from workers.gate.decision import GateDecision, Reason, closed, decide
-from workers.gate.feed import GateStore, VerdictFeed
+from workers.gate.feed import GateStore, Held, VerdictFeed
 from workers.gate.journal import ACTUATED, RECORDED, Entry, Journal, JournalError
 from workers.gate.output import Output
 from workers.gate.parts import Arrival, PartSource
+from workers.gate.product import DueProduct, ProductStore
 from workers.gate.report import GateCounts, GateReport, percentiles
 from workers.gate.wall import WallWatch
 
@@ -50,6 +51,7 @@ _ALARMING = {
     Reason.BEHIND: events.ALARM_BEHIND,
     Reason.UNREADABLE: events.ALARM_UNREADABLE,
     Reason.OTHER_PART: events.ALARM_UNREADABLE,
+    Reason.PRODUCT: events.ALARM_PRODUCT,
 }
 _FEED_BLOCK_MS = 20
 _FEED_RETRY_S = 0.2
@@ -76,6 +78,8 @@ class Gate:
         challenge: what the station owes of challenge parts.
         challenge_store: where an operator's word comes from; None where nobody arms this gate.
         counted: the PLC's own count of parts, which is compared with the parts seen (``CounterWatch``).
+        product_store: where the PLC's word about the product comes from; None: it is not asked for.
+        product_required: nothing passes without that word; else only where it was there before.
     """
 
     def __init__(
@@ -98,6 +102,8 @@ class Gate:
         challenge: ChallengeSettings | None = None,
         challenge_store: ChallengeStore | None = None,
         counted: Callable[[], int | None] | None = None,
+        product_store: ProductStore | None = None,
+        product_required: bool = False,
     ) -> None:
         if hold_s < 0:
             raise ValueError(f"hold_s {hold_s}: expected seconds, at least 0")
@@ -119,6 +125,15 @@ class Gate:
             clock=self._clock,
             alarm=self._alarm,
         )
+        self._due: DueProduct | None = None
+        asks: list[Callable[[], None]] = []
+        if challenge_store is not None:
+            asks.append(partial(self._challenges.ask, challenge_store))
+        if product_store is not None:
+            self._due = DueProduct(
+                station=station, clock=self._clock, required=product_required, alarm=self._alarm
+            )
+            asks.append(partial(self._due.ask, product_store))
         self._counter = None if counted is None else CounterWatch(counted, self._clock, self._alarm)
         self._feed = VerdictFeed(
             store,
@@ -129,7 +144,7 @@ class Gate:
             capacity=capacity,
             check_before_s=check_before_s,
             retry_s=retry_s,
-            ask=None if challenge_store is None else partial(self._challenges.ask, challenge_store),
+            ask=asks,
         )
         self._queue: list[tuple[int, tuple[int, int], Arrival]] = []
         self._known: set[PartKey] = set()
@@ -302,7 +317,7 @@ class Gate:
             held = self._feed.held(arrival.part)
             now = self._clock.now()
             unsure = arrival.part in self._unsure
-            if now < arrival.due and not unsure and not (self._early and held is not None):
+            if now < arrival.due and not unsure and (held is None or not self._may_be_early(arrival, held)):
                 break
             decision = (
                 closed(arrival.part, Decision.STALE, Reason.CLOCK)
@@ -316,6 +331,8 @@ class Gate:
                     hold=self._hold,
                 )
             )
+            if self._due is not None:
+                decision = self._due.judge(decision, arrival, None if held is None else held.verdict)
             heapq.heappop(self._queue)
             seen_at = None if held is None else held.seen_at
             late = seen_at is None or seen_at > arrival.due
@@ -338,6 +355,9 @@ class Gate:
             return []
         self._journal_down = False
         return [self._carry_out(entry, locked) for _, entry in batch]
+
+    def _may_be_early(self, arrival: Arrival, held: Held) -> bool:
+        return self._early and (self._due is None or not self._due.waits(arrival, held.verdict))
 
     def _carry_out(self, entry: Entry, locked_before: str | None) -> GateDecision:
         part = entry.part
@@ -399,9 +419,10 @@ class Gate:
             self._journal_down = True
 
     def _missing(self, entry: Entry) -> Verdict:
+        due = self._due
         return Verdict(
             part=entry.part,
-            product=self._product,
+            product=self._product if due is None else due.name(entry.triggered_at, self._product),
             decision=Decision.MISSING,
             captured_at=entry.triggered_at,
             decided_at=entry.decided_at,
