@@ -38,6 +38,7 @@ class Report:
         untrusted: stations whose deadlines are refused.
         bundles: those it judges by, NAME/VERSION@HASH with the first twelve digits of the manifest's digest.
         swaps: bundles taken over since it started, by how that ended: "done" or "failed".
+        due: by station, ``issued_at`` of the newest PRODUCT command that it acts on.
         refused: what it was told to activate and does not serve, "NAME/VERSION: why".
     """
 
@@ -53,6 +54,7 @@ class Report:
     bundles: tuple[str, ...] = ()
     swaps: Mapping[str, int] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
+    due: Mapping[str, int] = field(default_factory=dict)
 
     def to_map(self) -> dict[str, str | int | float]:
         """As the heartbeat in Redis has it: short texts, and of the sensors those that are not up."""
@@ -72,6 +74,7 @@ class Report:
             "bundles": ",".join(self.bundles),
             "swaps": ",".join(f"{result}:{count}" for result, count in self.swaps.items()),
             "refused": "\n".join(self.refused),
+            "due": ",".join(f"{station}:{issued_at}" for station, issued_at in self.due.items()),
         }
 
 
