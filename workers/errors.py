@@ -9,7 +9,8 @@ CrosscheckError                 schemas/errors.py
     │   │   ├── OffsetGap       records were deleted before they were read
     │   │   └── RecordTooLarge  a record is over a limit: sending it again never helps
     │   ├── StoreError          Redis refused or lost a write
-    │   └── ArchiveError        the archive's store is away, full or refuses
+    │   ├── ArchiveError        the archive's store is away, full or refuses
+    │   └── RegistryError       the store of bundles is away, or a fetched one cannot be written
     ├── SourceError             a capture source cannot be read
     ├── ClockOffset             a station's clock is too far from ours for its deadlines to mean anything
     ├── ActuatorError           the gate's actuator did not confirm what it was told
@@ -126,6 +127,12 @@ class ArchiveError(ServiceError):
     """The archive's store is away, full or refuses: nothing is committed, the same call may succeed later."""
 
     reason = "archive"
+
+
+class RegistryError(ServiceError):
+    """The store of bundles is away, or what was fetched cannot be written: trying again may help."""
+
+    reason = "registry"
 
 
 class SourceError(WorkerError):
