@@ -7,14 +7,32 @@ import re
 from collections.abc import Iterator
 
 from workers.bus._client import kafka_errors
+from workers.contact import Contact
 from workers.errors import BusError
 
 _REFUSAL = re.compile(r"\w+AuthorizationFailed\w*")
 
 
 @contextlib.contextmanager
-def reachable(bootstrap: str) -> Iterator[None]:
-    """Turn the client's errors into ours, with the address and what to do."""
+def reachable(bootstrap: str, contact: Contact | None = None) -> Iterator[None]:
+    """Turn the client's errors into ours, with the address and what to do.
+
+    Args:
+        contact: told how it went, where the call cannot do without the broker.
+    """
+    try:
+        with _ours(bootstrap):
+            yield
+    except BusError as error:
+        if contact is not None:
+            contact.failed(str(error))
+        raise
+    if contact is not None:
+        contact.succeeded()
+
+
+@contextlib.contextmanager
+def _ours(bootstrap: str) -> Iterator[None]:
     try:
         yield
     except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError) as error:

@@ -33,6 +33,7 @@ from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer
 from workers.bus.kafka_transactions import KafkaTransactionalProducer
 from workers.bus.security import KafkaSecurity
+from workers.contact import Contact
 from workers.errors import BusError, SettingsError
 
 # Around the largest record: batch header, lengths, key. Brokers and topics count the whole batch.
@@ -94,6 +95,8 @@ class KafkaBus:
         quiet_kafka_logging()
         self._lock = threading.Lock()
         self._open: list[KafkaBusProducer | KafkaBusConsumer] = []
+        self.contact = Contact("kafka")
+        """How the last exchange of any producer or consumer from here went."""
         require_listener(self.settings)
         with self._admin():
             pass
@@ -143,7 +146,11 @@ class KafkaBus:
         if transactional_id is not None:
             make = partial(KafkaTransactionalProducer, transactional_id=transactional_id)
         producer = make(
-            connect, self.settings.bootstrap, max_in_flight_bytes=max_in_flight_bytes, max_block=max_block
+            connect,
+            self.settings.bootstrap,
+            max_in_flight_bytes=max_in_flight_bytes,
+            max_block=max_block,
+            contact=self.contact,
         )
         with self._lock:
             self._open.append(producer)
@@ -176,6 +183,7 @@ class KafkaBus:
             session_timeout=session_timeout,
             max_poll_interval=max_poll_interval,
             fetch_bytes=MAX_BATCH_BYTES,
+            contact=self.contact,
             read_committed=read_committed,
             member=member,
         )

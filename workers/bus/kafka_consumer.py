@@ -21,6 +21,7 @@ from workers.bus._client import (
 from workers.bus._reach import reachable
 from workers.bus._rejoin import claim_nothing, keep_joins, know_topics
 from workers.bus.base import AssignmentListener, Record, TopicPartition
+from workers.contact import Contact
 from workers.errors import BusError, Fenced, OffsetGap
 
 # How long questions to the broker may take, milliseconds.
@@ -31,9 +32,17 @@ class KafkaBusConsumer:
     """Reads from Kafka; see `workers.bus.base.Consumer`. One thread owns it."""
 
     def __init__(
-        self, client: Any, bootstrap: str, *, group: str | None, start: str, member: str | None = None
+        self,
+        client: Any,
+        bootstrap: str,
+        *,
+        group: str | None,
+        start: str,
+        contact: Contact,
+        member: str | None = None,
     ) -> None:
         self._client = client
+        self._contact = contact
         self._bootstrap = bootstrap
         self._group = group
         self._member = member
@@ -60,6 +69,7 @@ class KafkaBusConsumer:
         session_timeout: float,
         max_poll_interval: float,
         fetch_bytes: int,
+        contact: Contact,
         read_committed: bool = False,
         member: str | None = None,
     ) -> KafkaBusConsumer:
@@ -87,7 +97,8 @@ class KafkaBusConsumer:
             "metadata_max_age_ms": 3000,
         }
         with reachable(bootstrap):
-            return cls(KafkaConsumer(**settings), bootstrap, group=group, start=start, member=member)
+            client = KafkaConsumer(**settings)
+        return cls(client, bootstrap, group=group, start=start, contact=contact, member=member)
 
     def subscribe(self, topics: AbstractSet[str], listener: AssignmentListener | None = None) -> None:
         """Join the group; partitions come and go inside ``poll``."""
@@ -148,6 +159,8 @@ class KafkaBusConsumer:
                 self._waiting = [record for record in found if record.source not in self._remade]
                 self._raise_remade()
                 found, self._waiting = self._waiting, []
+            if found:
+                self._contact.succeeded()
             if found or time.monotonic() >= deadline:
                 return found
 
@@ -168,7 +181,10 @@ class KafkaBusConsumer:
         except kafka_errors.FencedInstanceIdError:
             raise self.fenced() from None
         except kafka_errors.KafkaError as error:
-            raise BusError(f"commit for group {self._group} at {self._bootstrap}: {error}") from None
+            failure = BusError(f"commit for group {self._group} at {self._bootstrap}: {error}")
+            self._contact.failed(str(failure))
+            raise failure from None
+        self._contact.succeeded()
 
     def membership(self) -> Any:
         """What a transaction shows to the group, so that it refuses the offsets of one it has removed.
@@ -279,7 +295,7 @@ class KafkaBusConsumer:
     def _offsets(
         self, ask: Callable[..., Any], partitions: AbstractSet[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        with reachable(self._bootstrap):
+        with reachable(self._bootstrap, self._contact):
             found = ask([_theirs(partition) for partition in partitions], timeout_ms=_ASK_MS)
         return {TopicPartition(place.topic, place.partition): int(offset) for place, offset in found.items()}
 

@@ -13,6 +13,7 @@ from workers.bus._client import kafka_errors
 from workers.bus._mend import mended
 from workers.bus._reach import said
 from workers.bus.base import MAX_RECORD_BYTES, Consumer, Headers, TopicPartition, record_bytes
+from workers.contact import Contact
 from workers.errors import BusError, RecordTooLarge
 
 _OVERDUE_S = 5.0
@@ -60,8 +61,15 @@ class KafkaBusProducer:
     """
 
     def __init__(
-        self, connect: Callable[[], Any], bootstrap: str, *, max_in_flight_bytes: int, max_block: float
+        self,
+        connect: Callable[[], Any],
+        bootstrap: str,
+        *,
+        max_in_flight_bytes: int,
+        max_block: float,
+        contact: Contact,
     ) -> None:
+        self._contact = contact
         self._connect: Callable[[], Any] = lambda: mended(connect())
         self._client = self._connect()
         self._renewal = threading.Lock()
@@ -97,6 +105,8 @@ class KafkaBusProducer:
             self._release(size)
             raise BusError(f"{place}: Kafka at {self._bootstrap}: {said(error)}") from None
         future.add_both(lambda _: self._release(size))
+        future.add_callback(lambda _: self._contact.succeeded())
+        future.add_errback(self._heard)
         with self._renewal:
             self._unsettled.append((time.monotonic(), future))
         return KafkaDelivery(future, place, size, self._bootstrap)
@@ -200,6 +210,13 @@ class KafkaBusProducer:
                 f"{place} does not exist, or Kafka at {self._bootstrap} does not answer: create it with"
                 " `crosscheck topics`, see whether Kafka runs with `crosscheck services status`"
             )
+
+    def _heard(self, error: Exception) -> None:
+        """A record failed; one that was only too large was answered all the same."""
+        if isinstance(error, kafka_errors.MessageSizeTooLargeError):
+            self._contact.succeeded()
+        else:
+            self._contact.failed(f"Kafka at {self._bootstrap}: {said(error) or type(error).__name__}")
 
     def _reserve(self, place: TopicPartition, size: int) -> None:
         deadline = time.monotonic() + self._max_block

@@ -17,6 +17,7 @@ from workers.bus._reach import said
 from workers.bus.base import Consumer, Headers, TopicPartition
 from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer, KafkaDelivery, discard
+from workers.contact import Contact
 from workers.errors import BusError, Fenced
 
 # How long questions to the broker may take, seconds.
@@ -36,6 +37,7 @@ class KafkaTransactionalProducer(KafkaBusProducer):
         transactional_id: str,
         max_in_flight_bytes: int,
         max_block: float,
+        contact: Contact,
     ) -> None:
         self._id = transactional_id
         self._running = False
@@ -48,6 +50,7 @@ class KafkaTransactionalProducer(KafkaBusProducer):
             bootstrap,
             max_in_flight_bytes=max_in_flight_bytes,
             max_block=max_block,
+            contact=contact,
         )
 
     def send(
