@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -18,8 +18,11 @@ from workers.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 BEAT_S = 2.0
-ASK_AGAIN_S = 15.0
-"""After the broker did not say where partitions end."""
+LAG_S = 4.0
+"""How often the broker is asked where partitions end, at most."""
+ASK_AGAIN = 3
+"""After an answer that was none, so many times what it took pass before the next question: one that takes
+seconds leaves the loop its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Report:
         swaps: bundles taken over since it started, by how that ended: "done" or "failed".
         due: by station, ``issued_at`` of the newest PRODUCT command that it acts on.
         refused: what it was told to activate and does not serve, "NAME/VERSION: why".
+        lag: records of its partitions that are not decided; None while the broker has not said.
     """
 
     answered: int
@@ -55,9 +59,11 @@ class Report:
     swaps: Mapping[str, int] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
     due: Mapping[str, int] = field(default_factory=dict)
+    lag: int | None = None
 
     def to_map(self) -> dict[str, str | int | float]:
         """As the heartbeat in Redis has it: short texts, and of the sensors those that are not up."""
+        lag: dict[str, str | int | float] = {} if self.lag is None else {"lag": self.lag}
         wrong = {key: state for key, state in self.sensors.items() if state is not SensorState.UP}
         return {
             "answered": self.answered,
@@ -75,6 +81,7 @@ class Report:
             "swaps": ",".join(f"{result}:{count}" for result, count in self.swaps.items()),
             "refused": "\n".join(self.refused),
             "due": ",".join(f"{station}:{issued_at}" for station, issued_at in self.due.items()),
+            **lag,
         }
 
 
@@ -87,9 +94,12 @@ class Vitals:
         self._clock = clock
         self._watchdog = watchdog
         self._next_beat = 0.0
-        self._ask_again = 0.0
+        self._next_lag = 0.0
         self.last: Report | None = None
         """What the last heartbeat said; read from any thread."""
+        self.lags: Mapping[int, int] | None = None
+        """Records that are not decided, by partition, as the broker last said; None where it did not. It is
+        replaced, never changed, so that any thread may read it."""
 
     def beat(self, report: Callable[[], Report]) -> None:
         """Write the heartbeat, every ``BEAT_S`` seconds."""
@@ -97,7 +107,7 @@ class Vitals:
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_S
-        self.last = report()
+        self.last = replace(report(), lag=None if self.lags is None else sum(self.lags.values()))
         try:
             self._store.beat(self._worker, {"at": self._clock.now(), **self.last.to_map()})
         except StoreError as error:
@@ -105,23 +115,27 @@ class Vitals:
             log.warning("worker.beat_failed", error=str(error))
 
     def look_for_lag(self, consumer: Consumer, offsets: OffsetTracker) -> None:
-        """Tell the watchdog, now and then, from where each partition is undecided and where it ends."""
+        """See, now and then, from where each partition is undecided and where it ends; tell the watchdog."""
         now = self._clock.monotonic()
-        if now < self._ask_again or not self._watchdog.due_for_lag_check(now):
+        if now < self._next_lag:
             return
+        self._next_lag = now + min(LAG_S, self._watchdog.lag_check_s)
         places = consumer.assignment()
         try:
             ends = consumer.end_offsets(places) if places else {}
         except BusError as error:
             log.warning("worker.lag_unknown", error=str(error))
             self._watchdog.turned(paused=True)
-            # The question itself may have taken seconds: one in so many leaves the loop its time.
-            self._ask_again = self._clock.monotonic() + ASK_AGAIN_S
-            ends = {}
+            asked = self._clock.monotonic()
+            self._next_lag = max(self._next_lag, asked + ASK_AGAIN * (asked - now))
+            self.lags = None
+            self._watchdog.lags({})
+            return
         stands = {}
         for place, end in ends.items():
             oldest = offsets.undecided(place)
             at = consumer.position(place) if oldest is None else oldest
             if at is not None:
                 stands[place] = (at, end)
+        self.lags = {place.partition: max(0, end - at) for place, (at, end) in stands.items()}
         self._watchdog.lags(stands)

@@ -74,7 +74,6 @@ class Watchdog:
         # Standing still until this moment had a reason.
         self._excused = now
         self._lanes: dict[TopicPartition, _Lane] = {}
-        self._asked = now
         self._stalled = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -106,13 +105,10 @@ class Watchdog:
         if lane is not None and lane.position != position:
             self._lanes[partition] = _Lane(position, self._clock.monotonic())
 
-    def due_for_lag_check(self, now: float) -> bool:
-        """Whether it is time to ask the broker where partitions end and to call `lags`.
-
-        Args:
-            now: this watchdog's monotonic clock, seconds.
-        """
-        return now - self._asked >= self._stall_s / _LOOKS
+    @property
+    def lag_check_s(self) -> float:
+        """How often the broker is to be asked where partitions end, for `lags`: seconds, at most."""
+        return self._stall_s / _LOOKS
 
     def lags(self, found: Mapping[TopicPartition, tuple[int, int]]) -> None:
         """Where every assigned partition stands: its position and its end. Others are forgotten.
@@ -121,7 +117,6 @@ class Watchdog:
         the consumer's position: it goes past the end of a transaction, which no record ever does.
         """
         now = self._clock.monotonic()
-        self._asked = now
         lanes: dict[TopicPartition, _Lane] = {}
         for partition, (position, end) in found.items():
             if position < end:
@@ -148,6 +143,14 @@ class Watchdog:
         if thread is not None:
             self._stop.set()
             thread.join()
+
+    def trouble(self) -> str | None:
+        """Why the loop counts as standing still now, or None; only looks, and any thread may ask."""
+        why = self._stall(self._clock.monotonic())
+        if why is None:
+            return "the worker stands still and is being ended" if self._stalled else None
+        where = f" ({why['partition']} at {why['position']})" if "partition" in why else ""
+        return f"{why['why']}, for {why['seconds']} s{where}"
 
     def check(self) -> bool:
         """One look; whether the loop stands still, in which case everything was told and ``exit`` called."""

@@ -152,15 +152,21 @@ def test_a_paused_loop_that_does_not_turn_is_a_stall_all_the_same() -> None:
     assert watched.dog.check()
 
 
-def test_the_broker_is_asked_for_ends_a_few_times_within_a_stall() -> None:
+def test_the_broker_is_to_be_asked_for_ends_several_times_within_a_stall() -> None:
+    assert 4 <= STALL_S / Watched().dog.lag_check_s <= 8
+
+
+def test_who_asks_is_told_what_stands_still_and_nothing_while_it_moves() -> None:
     watched = Watched()
-    asked = 0
-    for _ in range(240):
-        watched.clock.advance(1)
-        if watched.dog.due_for_lag_check(watched.clock.monotonic()):
-            watched.dog.lags({})
-            asked += 1
-    assert 4 * 240 / STALL_S <= asked <= 8 * 240 / STALL_S
+    watched.turns(5)
+    assert watched.dog.trouble() is None
+    watched.dog.lags({PLACE: (5, 9)})
+    watched.turns(STALL_S)
+    assert str(watched.dog.trouble()).startswith("a partition has records and does not move")
+    assert f"({PLACE} at 5)" in str(watched.dog.trouble())
+    watched.dog.lags({})
+    watched.clock.advance(STALL_S)
+    assert str(watched.dog.trouble()).startswith("the loop does not turn, for ")
 
 
 @given(
