@@ -15,7 +15,7 @@ import typer
 
 from compose.process import LocalServicesError
 from schemas.errors import CrosscheckError
-from workers import cli_changeover, cli_evidence, cli_gate, cli_models, cli_security
+from workers import cli_changeover, cli_evidence, cli_gate, cli_models, cli_plan, cli_security
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
 from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
@@ -214,6 +214,7 @@ def worker(
 cli_gate.register(app)
 cli_changeover.register(app)
 cli_security.register(app)
+cli_plan.register(app)
 
 
 @app.command()
