@@ -40,7 +40,7 @@ class Report:
         clocks: by station, seconds by which its worst agent's clock is ahead of ours.
         untrusted: stations whose deadlines are refused.
         bundles: those it judges by, NAME/VERSION@HASH with the first twelve digits of the manifest's digest.
-        swaps: bundles taken over since it started, by how that ended: "done" or "failed".
+        swaps: bundles asked for since it started, by product and by how that ended: "done" or "failed".
         due: by station, ``issued_at`` of the newest PRODUCT command that it acts on.
         refused: what it was told to activate and does not serve, "NAME/VERSION: why".
         lag: records of its partitions that are not decided; None while the broker has not said.
@@ -56,7 +56,7 @@ class Report:
     clocks: Mapping[str, float]
     untrusted: tuple[str, ...]
     bundles: tuple[str, ...] = ()
-    swaps: Mapping[str, int] = field(default_factory=dict)
+    swaps: Mapping[tuple[str, str], int] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
     due: Mapping[str, int] = field(default_factory=dict)
     lag: int | None = None
@@ -78,7 +78,7 @@ class Report:
             "clocks": ",".join(f"{station}:{offset:.3f}" for station, offset in self.clocks.items()),
             "untrusted": ",".join(self.untrusted),
             "bundles": ",".join(self.bundles),
-            "swaps": ",".join(f"{result}:{count}" for result, count in self.swaps.items()),
+            "swaps": ",".join(f"{product}:{result}:{n}" for (product, result), n in self.swaps.items()),
             "refused": "\n".join(self.refused),
             "due": ",".join(f"{station}:{issued_at}" for station, issued_at in self.due.items()),
             **lag,

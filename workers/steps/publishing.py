@@ -36,6 +36,7 @@ class Outcome:
         tickets: what may be committed once all of it is acknowledged.
         standing: the verdict that already stands, when the worker knew before asking.
         look: what the part's images said of their sensors, where the model saw it.
+        belated: a record of a part that has its answer already, or gets it before: this one will not stand.
     """
 
     partition: int
@@ -45,6 +46,7 @@ class Outcome:
     dead: tuple[tuple[Record, CrosscheckError], ...] = ()
     standing: bytes | None = None
     look: Look | None = None
+    belated: bool = False
 
     @property
     def station(self) -> str | None:
@@ -68,10 +70,11 @@ class Outcome:
         dead: tuple[tuple[Record, CrosscheckError], ...] = (),
         standing: bytes | None = None,
         look: Look | None = None,
+        belated: bool = False,
     ) -> Outcome:
         """The outcome of a part: on the partition of its first record, for all of its tickets."""
         place = pending.tickets[0].partition.partition
-        return cls(place, verdict, tuple(pending.tickets), heatmap, dead, standing, look)
+        return cls(place, verdict, tuple(pending.tickets), heatmap, dead, standing, look, belated)
 
     def with_records_of(self, other: Outcome) -> Outcome:
         """This answer, given for the other's records too."""

@@ -94,7 +94,7 @@ class Triage:
             return Outcome.of(pending, self.judge.stale(pending), standing=standing)
         if pending.late is not None:
             # Its part is in front of it in this very batch, and decided first: this one will not stand.
-            return Outcome.of(pending, self.judge.stale(pending))
+            return Outcome.of(pending, self.judge.stale(pending), belated=True)
         if any(record.header(REPLAYED) is not None for record in pending.records):
             # A dead letter sent again is answered for the record: whatever it says, its time is long gone.
             return Outcome.of(pending, self.judge.stale(pending))
