@@ -13,6 +13,7 @@ CrosscheckError                 schemas/errors.py
     │   └── RegistryError       the store of bundles is away, or a fetched one cannot be written
     ├── SourceError             a capture source cannot be read
     ├── ClockOffset             a station's clock is too far from ours for its deadlines to mean anything
+    ├── Changeover              a part was captured while its station changed from one product to another
     ├── ActuatorError           the gate's actuator did not confirm what it was told
     ├── PlcError                the PLC that says the product does not answer, or answers nonsense
     ├── BufferFull              the agent's disk buffer has no room left
@@ -178,6 +179,18 @@ class ClockOffset(WorkerError):
             f"station {station}: its clock is {abs(offset_s):.3f} s {where} this worker's, at most"
             f" {bound_s:g} s are allowed; synchronise both by NTP or PTP, or raise"
             " CROSSCHECK_MAX_CLOCK_OFFSET_MS"
+        )
+
+
+class Changeover(WorkerError):
+    """A part was captured while its station changed from one product to another: it could be of either."""
+
+    reason = "changeover"
+
+    def __init__(self, station: str, product: str) -> None:
+        super().__init__(
+            f"station {station}: captured while the line changed to product {product!r}; look at the part, or"
+            " send it through again"
         )
 
 

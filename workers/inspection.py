@@ -21,9 +21,10 @@ from threading import Event
 
 import structlog
 
+from schemas.errors import CrosscheckError
 from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
-from workers.errors import BusError, ClockOffset, Fenced, OffsetGap
+from workers.errors import BusError, Fenced, OffsetGap
 from workers.models import Models
 from workers.patience import RETRY_S, Abandoned, Patience
 from workers.settings import Settings
@@ -32,6 +33,7 @@ from workers.steps.answering import Answering
 from workers.steps.aside import Aside
 from workers.steps.batching import Batcher
 from workers.steps.clocks import AgentClocks
+from workers.steps.control import Control
 from workers.steps.deadletter import DeadLetters
 from workers.steps.deciding import Judge
 from workers.steps.delivery import open_delivery
@@ -74,6 +76,7 @@ class InspectionWorker:
         on_step: called as each numbered step is done, for tests that end the process there.
         watchdog: told of every turn; whoever runs the process starts it.
         observers: told of every batch and of every answer.
+        control: what is acted on between two batches; it has begun already. None: nobody commands.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class InspectionWorker:
         on_step: OnStep = ignore,
         watchdog: Watchdog | None = None,
         observers: Sequence[Observer] = (),
+        control: Control | None = None,
     ) -> None:
         keys.checked("CROSSCHECK_WORKER: worker", settings.worker)
         self._settings = settings
@@ -97,6 +101,7 @@ class InspectionWorker:
         self.stages = StageTimes(self._clock)
         self.vitals = Vitals(settings.worker, store, self._clock, self._watchdog)
         self._patience = Patience(self._clock, self._wait_for_sinks, settings.drain_s)
+        self._control = control or Control()
         self._flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
         self._offsets = OffsetTracker()
         self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
@@ -167,6 +172,7 @@ class InspectionWorker:
                 self._decoders,
                 heatmap_policy(settings.heatmaps),
                 self._silhouettes,
+                self._control.thresholds,
             ),
             publisher=publisher,
             dead_letters=self._dead_letters,
@@ -231,8 +237,9 @@ class InspectionWorker:
         log.info("worker.started", worker=self._settings.worker, group=self._settings.group)
         self._patience.stop = stop
         self._beats.start()
+        self._control.start()
         try:
-            while not stop.is_set():
+            while not (stop.is_set() or self._control.draining):
                 self.step()
             self.drain()
         except Abandoned:
@@ -245,6 +252,8 @@ class InspectionWorker:
         before = self._answering.answered
         self._watchdog.turned()
         self._beats.drain(self._clocks)
+        if self._control.turn():
+            self.vitals.soon()
         self._take(self._poll())  # 1, 2, 3
         self._offsets.ask(self._consumer)
         self._answer_lost()
@@ -287,6 +296,7 @@ class InspectionWorker:
             except BusError as error:
                 log.warning("worker.close_failed", error=str(error))
         self._beats.close()
+        self._control.close()
         self._answering.close()
         self._decoders.shutdown(wait=False)
         log.info("worker.stopped", worker=self._settings.worker, answered=self.answered)
@@ -354,8 +364,8 @@ class InspectionWorker:
             self._memory.restore(self._sensors, pending.part.station)
             self._silhouettes.recall(pending.part.station)
 
-    def _refuse(self, pending: PendingPart) -> ClockOffset | None:
-        return self._clocks.refusal(pending.part.station)
+    def _refuse(self, pending: PendingPart) -> CrosscheckError | None:
+        return self._clocks.refusal(pending.part.station) or self._control.place(pending)
 
     def _learn(self, pending: PendingPart, outcome: Outcome) -> None:
         if outcome.look is not None:
@@ -406,7 +416,7 @@ class InspectionWorker:
 
     def _report(self) -> Report:
         self._forget_stations(self._sensors.drop_idle(self._clock.now()))
-        return Report(
+        report = Report(
             answered=self.answered,
             held=self._held,
             held_bytes=self._pairer.size + self._batcher.size,
@@ -417,6 +427,7 @@ class InspectionWorker:
             clocks=self._clocks.stations(),
             untrusted=tuple(self._clocks.untrusted()),
         )
+        return self._control.told(report)
 
     @property
     def _held(self) -> int:

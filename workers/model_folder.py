@@ -1,25 +1,22 @@
-"""Which bundle judges which product: a folder of bundles, the highest version of each product."""
+"""Each product's highest version in a folder of bundles: what judges where nobody has activated anything."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from inference.errors import BundleError
-from inference.inspector import Inspector
 from inference.profiles.runtime import Runtime
 from workers.errors import SettingsError
-from workers.models import UnknownProduct
+from workers.registry.entry import products_in, versions_in
+from workers.serving.loading import ready
+from workers.serving.served import ServedModels
 
 
 def latest_bundle(folder: Path) -> Path | None:
     """The highest version below a product's folder, or None."""
-    versions = [path for path in folder.iterdir() if (path / "manifest.json").is_file()]
-    return max(
-        versions, key=lambda path: (int(path.name) if path.name.isdigit() else -1, path.name), default=None
-    )
+    return next(reversed(versions_in(folder)), None)
 
 
-class ModelFolder:
+class ModelFolder(ServedModels):
     """MODELS/PRODUCT/VERSION: every product's latest bundle, loaded and warmed at start.
 
     Raises:
@@ -32,38 +29,9 @@ class ModelFolder:
     ) -> None:
         if not root.is_dir():
             raise SettingsError(f"models folder {root}: not there; teach a product or set CROSSCHECK_MODELS")
-        self._models: dict[str, Inspector] = {}
-        for product in sorted(path for path in root.iterdir() if path.is_dir()):
-            bundle = latest_bundle(product)
-            if bundle is not None:
-                inspector = Inspector.load(bundle, device=device, parallel=parallel, runtime=runtime)
-                if (inspector.product, inspector.version) != (product.name, bundle.name):
-                    # Copied under another name it would judge another product's parts.
-                    raise BundleError(
-                        f"{bundle}: its manifest says {inspector.bundle_id}; put it at "
-                        f"{root / inspector.bundle_id} or teach {product.name}"
-                    )
-                inspector.warm()
-                self._models[product.name] = inspector
-        if not self._models:
+        latest = [bundle for product in products_in(root) if (bundle := latest_bundle(product)) is not None]
+        if not latest:
             raise SettingsError(
                 f"models folder {root}: no PRODUCT/VERSION/manifest.json in it; run `crosscheck teach`"
             )
-
-    @property
-    def products(self) -> tuple[str, ...]:
-        """The products it can judge."""
-        return tuple(self._models)
-
-    @property
-    def bundles(self) -> tuple[str, ...]:
-        """NAME/VERSION of every bundle."""
-        return tuple(model.bundle_id for model in self._models.values())
-
-    def of(self, product: str) -> Inspector:
-        """The inspector of a product. Raises UnknownProduct."""
-        model = self._models.get(product)
-        if model is None:
-            known = ", ".join(self._models)
-            raise UnknownProduct(f"product {product!r}: no bundle for it here, only for {known}")
-        return model
+        super().__init__(ready(path, device=device, parallel=parallel, runtime=runtime) for path in latest)

@@ -114,6 +114,10 @@ class Vitals:
             # The heartbeat tells; it does not decide. The next verdict will find Redis away by itself.
             log.warning("worker.beat_failed", error=str(error))
 
+    def soon(self) -> None:
+        """Something changed that others wait for: the next turn's heartbeat is due."""
+        self._next_beat = 0.0
+
     def look_for_lag(self, consumer: Consumer, offsets: OffsetTracker) -> None:
         """See, now and then, from where each partition is undecided and where it ends; tell the watchdog."""
         now = self._clock.monotonic()

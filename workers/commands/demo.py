@@ -14,7 +14,6 @@ from rich.table import Table
 
 from compose.services import Services
 from inference.datasets.synthetic import SyntheticDataset
-from inference.inspector import Inspector
 from inference.teach import teach
 from inference.teach_settings import TeachSettings
 from schemas.verdict import Decision
@@ -140,11 +139,11 @@ def _services(kafka: bool, out: Path) -> tuple[Bus, redis.Redis, Settings]:
 
 def _sustainable_rate(models: ModelFolder, seed: int) -> float:
     """Parts a second that this machine holds: measured on the very model, since machines differ tenfold."""
-    inspector: Inspector = models.of(PRODUCT)
+    model = models.of(PRODUCT)
     item = SyntheticDataset(train=4, seed=seed, product=seed, size=SIZE).train()
     started = time.monotonic()
     for part in item:
-        inspector.inspect([part.sample()])
+        model.inspect([part.sample()])
     each = (time.monotonic() - started) / len(item)
     return min(12.0, max(1.0, LOAD / each))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inference.inspection import Inspection
 from inference.sample import Sample
@@ -13,6 +13,7 @@ from schemas.verdict import Decision
 from workers.clock import Clock
 from workers.errors import WorkerError
 from workers.models import Model, Models
+from workers.serving.thresholds import Thresholds
 from workers.stages import DECODE, INSPECT, StageTimes
 from workers.steps.deciding import Judge
 from workers.steps.decode import decode_sample
@@ -47,6 +48,7 @@ class BatchInspector:
     decoders: Executor
     keep_heatmap: HeatmapPolicy
     silhouettes: Silhouettes
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
     def inspect(self, batch: Sequence[PendingPart], attempts: Sequence[int]) -> list[Outcome]:
         """One outcome a part, in order. Never raises for a bad part."""
@@ -71,6 +73,8 @@ class BatchInspector:
                 )
                 share = (self.clock.monotonic() - started) * 1e3 / len(indices)
             for index, inspection in zip(indices, inspections, strict=True):
+                # The last moment before the judge: what was measured stays, what it is compared with may not.
+                inspection = self.thresholds.applied(inspection, model.bundle_id)
                 seen = look(batch[index], samples[index], model, inspection)
                 outcomes[index] = self._inspected(
                     batch[index], inspection, seen, model, attempts[index], started, share
