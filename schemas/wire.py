@@ -12,6 +12,7 @@ from schemas.fields import Fields
 from schemas.frame import Frame
 from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap
+from schemas.label import Label
 from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.scan import scan
@@ -82,7 +83,7 @@ def _part(fields: Fields) -> PartKey:
     return PartKey(station, run, trigger)  # type: ignore[arg-type]
 
 
-def encode(message: Frame | Notice | Verdict | Heatmap | Heartbeat | Command) -> bytes:
+def encode(message: Frame | Notice | Verdict | Heatmap | Heartbeat | Command | Label) -> bytes:
     """The bytes of a message."""
     part = None if isinstance(message, Command | Heartbeat) else message.part
     return _pack(message.KIND, part, message.to_map())
@@ -120,6 +121,12 @@ def decode_heatmap(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Heatmap:
     """Read a heatmap. Raises SchemaError only."""
     fields = _open(data, Heatmap.KIND, limit)
     return Heatmap.from_map(_part(fields), fields)
+
+
+def decode_label(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Label:
+    """Read a label. Raises SchemaError only."""
+    fields = _open(data, Label.KIND, limit)
+    return Label.from_map(_part(fields), fields)
 
 
 def decode_heartbeat(data: bytes, limit: int = MAX_MESSAGE_BYTES) -> Heartbeat:

@@ -15,7 +15,7 @@ import typer
 
 from compose.process import LocalServicesError
 from schemas.errors import CrosscheckError
-from workers import cli_changeover, cli_evidence, cli_gate, cli_models, cli_plan, cli_security
+from workers import cli_board, cli_changeover, cli_evidence, cli_gate, cli_models, cli_plan, cli_security
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
 from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
@@ -212,6 +212,7 @@ def worker(
 
 
 cli_gate.register(app)
+cli_board.register(app)
 cli_changeover.register(app)
 cli_security.register(app)
 cli_plan.register(app)

@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     board_token: SecretStr | None = Field(
         None, description="Who knows it may act on the board; without one the board is read-only"
     )
+    board_hosts: str = Field(
+        "", description="Names by which browsers ask for the board behind a proxy, separated by commas"
+    )
     review: Path = Field(
         Path("review"), description="Folder of the parts that an operator has labelled, for the next teach"
     )

@@ -203,6 +203,11 @@ class TopicPlan:
         control = TopicSpec(partitions=one, retention_ms=lag, max_message_bytes=_MIB, compacted=True)
         # A few bytes a second and station; only the newest count.
         beats = TopicSpec(partitions=one, retention_ms=_HOUR_MS, max_message_bytes=64 * 1024)
+        # What people said of rejects: rare and small, and worth more than the frames they are about. On one
+        # partition, so that a label and the one that replaces it stay in order.
+        labels = TopicSpec(
+            partitions=one, retention_ms=13 * week, retention_bytes=64 * _MIB, max_message_bytes=64 * 1024
+        )
         specs = {
             "frames": frames,
             "verdicts": verdicts,
@@ -210,6 +215,7 @@ class TopicPlan:
             "deadletter": dead,
             "control": control,
             "heartbeats": beats,
+            "labels": labels,
         }
         return {f"{self.prefix}.{name}": spec for name, spec in specs.items()}
 

@@ -74,6 +74,11 @@ def product(station: str) -> str:
     return f"{{{checked('station', station)}}}:product"
 
 
+def review(part: PartKey) -> str:
+    """Hash: what a person said of a part that was kept out."""
+    return f"{{{part.station}}}:review:{part.run}:{part.trigger}"
+
+
 def sensor(station: str, name: str) -> str:
     """Hash: the state of one sensor."""
     return f"{{{checked('station', station)}}}:sensor:{checked('sensor', name)}"

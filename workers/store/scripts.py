@@ -80,3 +80,25 @@ return 0
 """
 )
 """Delete a hash, unless somebody has replaced it since it was read."""
+
+REVIEW = Script(
+    """
+-- KEYS: review. ARGV: label, by, at, note, ttl, replace, revision known
+local function stands()
+  return {redis.call('HGET', KEYS[1], 'label'), redis.call('HGET', KEYS[1], 'by'),
+    redis.call('HGET', KEYS[1], 'at'), redis.call('HGET', KEYS[1], 'note'),
+    redis.call('HGET', KEYS[1], 'revision')}
+end
+local label = redis.call('HGET', KEYS[1], 'label')
+if label and (label == ARGV[1] or ARGV[6] ~= '1') then
+  return stands()
+end
+local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
+revision = math.max(revision, tonumber(ARGV[7])) + 1
+redis.call('HSET', KEYS[1], 'label', ARGV[1], 'by', ARGV[2], 'at', ARGV[3], 'note', ARGV[4],
+  'revision', string.format('%.0f', revision))
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+return stands()
+"""
+)
+"""Write a person's label unless the part has one, or in its place where that is meant; return what stands."""
