@@ -180,7 +180,7 @@ class Line:
         self._frames = f"{prefix}.frames"
         bus = KafkaBus(ends.kafka)
         spec = TopicSpec(partitions=1)
-        names = ("frames", "verdicts", "heatmaps", "deadletter")
+        names = ("frames", "verdicts", "heatmaps", "deadletter", "control")
         bus.ensure_topics({f"{prefix}.{name}": spec for name in names})
         bus.close()
         self._store = VerdictStore(connect(ends.redis_url))

@@ -57,7 +57,11 @@ class FaultLine:
         self._watch = self.bus.consumer(self.group)
         frames = {self.topic("frames"): TopicSpec(partitions=len(STATIONS))}
         results = {self.topic(name): TopicSpec(partitions=len(STATIONS)) for name in ("verdicts", "heatmaps")}
-        self.bus.ensure_topics(frames | results | {self.topic("deadletter"): TopicSpec(partitions=1)})
+        ours = {
+            self.topic("deadletter"): TopicSpec(partitions=1),
+            self.topic("control"): TopicSpec(partitions=1, compacted=True),
+        }
+        self.bus.ensure_topics(frames | results | ours)
 
     def topic(self, name: str) -> str:
         """The full name of one of this line's topics."""

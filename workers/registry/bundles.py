@@ -154,10 +154,20 @@ def open_registry(folder: Path, store: str | None) -> Registry:
     """The registry of the settings ``models`` and ``model_store``; asks nobody yet.
 
     Raises:
-        SettingsError: a store that is no ``s3://BUCKET/PREFIX``, or boto3 is missing.
+        SettingsError: a folder without bundles and no store, a store that is no ``s3://BUCKET/PREFIX``, or
+            boto3 is missing.
     """
     if store is None:
-        return Registry(folder)
+        if not folder.is_dir():
+            raise SettingsError(
+                f"models folder {folder}: not there; teach a product or set CROSSCHECK_MODELS"
+            )
+        registry = Registry(folder)
+        if not registry.here():
+            raise SettingsError(
+                f"models folder {folder}: no PRODUCT/VERSION/manifest.json in it; run `crosscheck teach`"
+            )
+        return registry
     parts = urlsplit(store)
     if parts.scheme != "s3" or not parts.netloc:
         raise SettingsError(f"CROSSCHECK_MODEL_STORE {store!r}: write it as s3://BUCKET/PREFIX")

@@ -97,8 +97,8 @@ class Activations:
                 self.models.take_over(self.ready(self.registry.fetch(product, version)))
         if not self.models.products and not self._wishes:
             raise SettingsError(
-                f"models folder {self.registry.folder}: no PRODUCT/VERSION/manifest.json in it; run"
-                " `crosscheck teach`, set CROSSCHECK_MODELS or CROSSCHECK_MODEL_STORE"
+                f"models folder {self.registry.folder} and its store: no PRODUCT/VERSION/manifest.json in"
+                " them; `crosscheck models push` puts a bundle into the store"
             )
 
     def _begin_with(self, wish: _Wish) -> None:
