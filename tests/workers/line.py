@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fakeredis
@@ -19,6 +19,7 @@ from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
 from workers.inspection import InspectionWorker
 from workers.settings import Settings
+from workers.steps.observing import Observer
 from workers.steps.step import OnStep, ignore
 from workers.store.verdicts import VerdictStore
 from workers.watchdog import Watchdog
@@ -49,6 +50,7 @@ class Line:
         name: str = "w1",
         on_step: OnStep = ignore,
         watchdog: Watchdog | None = None,
+        observers: Sequence[Observer] = (),
         **settings: Any,
     ) -> InspectionWorker:
         values: dict[str, Any] = {"worker": name, "max_delay_ms": 0, "log": "json"}
@@ -60,6 +62,7 @@ class Line:
             clock=self.clock,
             on_step=on_step,
             watchdog=watchdog,
+            observers=observers,
         )
 
     def send(

@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 
 from compose.services import Services
-from workers.bus.base import Bus
 from workers.bus.kafka import KafkaBus, KafkaSettings
 from workers.bus.security import KafkaSecurity
 from workers.errors import BusError
@@ -44,7 +43,7 @@ def settings_here(file: Path | None = None, **flags: Any) -> Settings:
     return load_settings(file, **(flags | {name: local[name] for name in unset}))
 
 
-def open_bus(settings: Settings, *topics: str) -> Bus:
+def open_bus(settings: Settings, *topics: str) -> KafkaBus:
     """The Kafka of the settings, with these topics in it (``frames``, ``verdicts``, ...).
 
     Raises:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -14,9 +16,13 @@ from workers.commands.local import open_bus, open_store
 from workers.errors import SettingsError
 from workers.inspection import InspectionWorker
 from workers.logs import configure_logs
-from workers.metrics import serve
-from workers.model_folder import ModelFolder
+from workers.registry import open_registry
+from workers.serving.activation import Activations
+from workers.serving.loading import ready
 from workers.settings import Settings
+from workers.steps.control import Control, ControlListener
+from workers.telemetry.assembly import Assembly
+from workers.telemetry.watching import watch_answers, watch_worker
 from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -46,28 +52,43 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
     configure_logs(settings.log)
     _check_device(settings.device)
     torch.set_num_threads(1)
-    at_once = frames_at_once(settings.threads) if settings.device == "cpu" else 1
-    runtime = Runtime(dino=settings.dino, point_mae=settings.point_mae, colour=settings.colour_runtime)
-    models = ModelFolder(settings.models, device=settings.device, parallel=at_once, runtime=runtime)
-    store = open_store(settings)
-    bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter")
-    try:
+    watch = Assembly("worker", settings.metrics)
+    warm = watch.until("models", "bundles are being loaded and warmed")
+    with ExitStack() as stack:
+        # From the start: who asks while bundles are loaded hears that they are.
+        stack.enter_context(watch.served())
+        at_once = frames_at_once(settings.threads) if settings.device == "cpu" else 1
+        runtime = Runtime(dino=settings.dino, point_mae=settings.point_mae, colour=settings.colour_runtime)
+        bundle = partial(ready, device=settings.device, parallel=at_once, runtime=runtime)
+        activations = Activations(open_registry(settings.models, settings.model_store), bundle)
+        store = open_store(settings)
+        bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter", "control")
+        stack.callback(bus.close)
+        control = Control(settings.worker, ControlListener(bus, settings.topic("control")), activations)
+        control.begin()
+        warm.set()
         watchdog = Watchdog(stall_s=settings.stall_s)
-        worker = InspectionWorker(settings, bus, store, models, watchdog=watchdog)
-        log.info("worker.ready", bundles=models.bundles, frames_at_once=at_once)
-        server = None if settings.metrics is None else serve(worker.vitals, settings.metrics)[0]
+        watch_answers(watch)
+        worker = InspectionWorker(
+            settings,
+            bus,
+            store,
+            activations.models,
+            watchdog=watchdog,
+            observers=watch.observers,
+            control=control,
+        )
+        stop = stack.enter_context(console.stop_on_signal())
+        watch_worker(
+            watch, worker, watchdog, services=(store.contact, bus.contact), stop=stop, device=settings.device
+        )
+        log.info("worker.ready", bundles=activations.models.bundles, frames_at_once=at_once)
         watchdog.start()
         try:
-            with console.stop_on_signal() as stop:
-                worker.run(stop)
+            worker.run(stop)
         finally:
             watchdog.stop()
-            if server is not None:
-                server.shutdown()
-                server.server_close()
         console.write_json(stages, worker.stages.to_json())
-    finally:
-        bus.close()
 
 
 def _check_device(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
@@ -10,7 +11,7 @@ from prometheus_client.core import Metric as Family
 from workers.telemetry.names import Metric
 from workers.telemetry.tallies import Histogram
 
-Labels = tuple[str, ...]
+Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 
 def family(metric: Metric, values: float | Mapping[Labels, float]) -> Family:
@@ -26,11 +27,20 @@ def family(metric: Metric, values: float | Mapping[Labels, float]) -> Family:
         found = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
     else:
         raise ValueError(f"{metric.name} is a histogram")
-    for labels, value in ({(): values} if isinstance(values, int | float) else values).items():
-        if len(labels) != len(metric.labels):
-            raise ValueError(f"{metric.name}: values {labels} for labels {metric.labels}")
-        found.add_metric(labels, value)
+    if isinstance(values, int | float):
+        _add(found, metric, (), values)
+        return found
+    for labels, value in values.items():
+        _add(found, metric, labels, value)
     return found
+
+
+def _add(
+    found: CounterMetricFamily | GaugeMetricFamily, metric: Metric, labels: tuple[str, ...], value: float
+) -> None:
+    if len(labels) != len(metric.labels):
+        raise ValueError(f"{metric.name}: values {labels} for labels {metric.labels}")
+    found.add_metric(labels, value)
 
 
 def histogram(metric: Metric, values: Histogram) -> Family:

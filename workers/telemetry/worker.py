@@ -1,0 +1,125 @@
+"""What a worker tells Prometheus: counts of its answers, kept on the loop's thread, and its last report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client.core import Metric as Family
+
+from workers.stages import StageTimes
+from workers.steps.condition import SensorState
+from workers.steps.pending import PendingPart
+from workers.steps.publishing import Outcome
+from workers.telemetry import names
+from workers.telemetry.families import family, histogram
+from workers.telemetry.names import OTHER
+from workers.telemetry.tallies import Histogram, Known, Tally
+from workers.vitals import Report, Vitals
+
+NOBODY = ""
+"""The station of a record that cannot be read."""
+
+
+@dataclass(slots=True)
+class AnswerTally:
+    """Counts what the loop answers: an observer of the loop and a collector in one.
+
+    The loop spends some microseconds a part on it, without a lock.
+    """
+
+    _stations: Known = field(default_factory=Known)
+    _products: Known = field(default_factory=Known)
+    _frames: Tally = field(default_factory=Tally)
+    _verdicts: Tally = field(default_factory=lambda: Tally(open=(0, 1)))
+    _repeats: Tally = field(default_factory=Tally)
+    _dead: Tally = field(default_factory=Tally)
+    _latency: Histogram = field(default_factory=lambda: Histogram(names.VERDICT_LATENCY.buckets))
+    _size: Histogram = field(default_factory=lambda: Histogram(names.BATCH_SIZE.buckets))
+    _wait: Histogram = field(default_factory=lambda: Histogram(names.BATCH_WAIT.buckets))
+
+    def batched(self, parts: Sequence[PendingPart], now: float) -> None:
+        """Count one model run."""
+        self._size.add(len(parts))
+        for pending in parts:
+            self._wait.add(now - pending.arrived)
+
+    def answered(self, outcomes: Sequence[Outcome]) -> None:
+        """Count answers."""
+        for outcome in outcomes:
+            verdict = outcome.verdict
+            station = NOBODY if verdict is None else self._stations(verdict.part.station)
+            if outcome.tickets:
+                self._frames.add(station, by=len(outcome.tickets))
+            for _, error in outcome.dead:
+                self._dead.add(error.reason)
+            if verdict is None:
+                continue
+            if outcome.standing is not None or outcome.belated:
+                self._repeats.add()
+                continue
+            mode = "" if verdict.mode is None else verdict.mode.value
+            self._verdicts.add(station, self._products(verdict.product), verdict.decision.value, mode)
+            self._latency.add((verdict.decided_at - verdict.captured_at) / 1e9)
+
+    def collect(self) -> Iterable[Family]:
+        """The counts now."""
+        yield family(names.FRAMES, self._frames.values())
+        yield family(names.VERDICTS, self._verdicts.values())
+        yield family(names.REPEATS, self._repeats.values() or 0.0)
+        yield family(names.DEAD_LETTERS, self._dead.values())
+        yield histogram(names.VERDICT_LATENCY, self._latency)
+        yield histogram(names.BATCH_SIZE, self._size)
+        yield histogram(names.BATCH_WAIT, self._wait)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCollector:
+    """A worker's stages and its last report; of the report nothing before its first."""
+
+    stages: StageTimes
+    vitals: Vitals
+    _stations: Known = field(default_factory=Known)
+
+    def collect(self) -> Iterable[Family]:
+        """What they say now."""
+        totals = self.stages.totals.copy()
+        yield family(names.STAGE_SECONDS, {(name,): total.seconds for name, total in totals.items()})
+        yield family(names.STAGE_ENTRIES, {(name,): float(total.count) for name, total in totals.items()})
+        report, lags = self.vitals.last, self.vitals.lags
+        if lags is not None:
+            yield family(names.LAG, {(str(number),): float(lag) for number, lag in lags.items()})
+        if report is not None:
+            yield from self._of(report)
+
+    def _of(self, report: Report) -> Iterable[Family]:
+        yield family(names.HELD, report.held)
+        yield family(names.HELD_BYTES, report.held_bytes)
+        yield family(names.PAUSED, int(report.paused))
+        yield family(names.PARTITIONS, len(report.partitions))
+        yield family(names.SENSOR_STATE, self._sensors(report))
+        clocks = {station: offset for station, offset in report.clocks.items() if self._told(station)}
+        yield family(names.CLOCK_OFFSET, {(station,): offset for station, offset in clocks.items()})
+        yield family(
+            names.CLOCK_REFUSED, {(station,): float(station in report.untrusted) for station in clocks}
+        )
+        yield family(names.MODEL_INFO, dict(map(_model, report.bundles)))
+        yield family(names.MODEL_SWAPS, {key: float(count) for key, count in report.swaps.items()})
+
+    def _sensors(self, report: Report) -> Mapping[tuple[str, ...], float]:
+        return {
+            (station, sensor, state.value): float(state is current)
+            for (station, sensor), current in report.sensors.items()
+            if self._told(station)
+            for state in SensorState
+        }
+
+    def _told(self, station: str) -> bool:
+        """A state of one station says nothing about another: those beyond the bound are left out."""
+        return self._stations(station) != OTHER
+
+
+def _model(bundle: str) -> tuple[tuple[str, str, str], float]:
+    """``PRODUCT/VERSION@HASH`` as labels."""
+    name, _, digest = bundle.partition("@")
+    return (name.partition("/")[0], name, digest), 1.0
