@@ -123,8 +123,15 @@ RIGHTS: tuple[Rights, ...] = (
     ),
     Rights(
         process="board",
-        does="shows the line; enough for an audit too",
-        topics={"verdicts": ("Read",), "heartbeats": ("Read",)},
+        does="shows the line, with the images of a part; takes labels. Enough for an audit too",
+        topics={
+            "verdicts": ("Read",),
+            "heartbeats": ("Read",),
+            "frames": ("Read",),
+            "heatmaps": ("Read",),
+            "deadletter": ("Read",),
+            "labels": ("Read", "Write"),
+        },
         keys=(
             "{STATION}:verdict:*",
             "{STATION}:heatmap:*",
@@ -132,9 +139,23 @@ RIGHTS: tuple[Rights, ...] = (
             "{STATION}:gate",
             "{STATION}:sensor:*",
             "{STATION}:product",
+            "{STATION}:review:*",
             "worker:*",
         ),
-        commands=("get", "hget", "hgetall", "xread", "xrevrange", "scan"),
+        commands=(
+            *_SCRIPTS,
+            "get",
+            "hget",
+            "hgetall",
+            "hset",
+            "expire",
+            "xread",
+            "xrevrange",
+            "scan",
+        ),
+        beyond="it can falsify what Redis says of a sensor or of the product that is due, and have a verdict"
+        " forgotten early, which closes the gate; it can write no decision. A read-only one goes without"
+        " eval, evalsha, hset, expire and Write",
     ),
     Rights(
         process="operator",

@@ -18,6 +18,7 @@ from schemas.headers import read_jpeg, read_png
 from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap, HeatmapEncoding
 from schemas.images import decode_colour, decode_depth, decode_map, encode_colour, encode_depth, encode_map
+from schemas.label import Label, LabelKind
 from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding, DepthEncoding, ImagePayload, digest
@@ -28,6 +29,7 @@ from schemas.wire import (
     decode_frame,
     decode_heartbeat,
     decode_heatmap,
+    decode_label,
     decode_notice,
     decode_verdict,
     encode,
@@ -112,6 +114,14 @@ def corpus() -> list[bytes]:
         Notice(part=PART, product="casting", why="buffer full", **times),
         Heartbeat(station="north-1", agent="agent-1", sent_at=9, run=1, triggers=2, buffered=3, dropped=4),
         Command(id="c1", action=Action.DRAIN, issued_at=5),
+        Label(
+            part=PART,
+            product="casting",
+            decision=Decision.REJECT,
+            label=LabelKind.TRUE_REJECT,
+            at=9,
+            by="operator",
+        ),
         Verdict(
             part=PART,
             product="casting",
@@ -148,6 +158,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "verdict": decode_verdict,
     "heatmap": decode_heatmap,
     "command": decode_command,
+    "label": decode_label,
     "png": lambda data: read_png(data)[0],
     "jpeg": read_jpeg,
 }

@@ -14,6 +14,7 @@ from schemas.frame import Frame
 from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap, HeatmapEncoding
 from schemas.images import encode_colour, encode_depth, encode_map
+from schemas.label import MAX_BY, MAX_NOTE, Label, LabelKind
 from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding, DepthEncoding, ImagePayload
@@ -131,4 +132,20 @@ commands = st.builds(
     since=st.none() | st.just(0),
     previous=st.lists(texts, max_size=MAX_PREVIOUS).map(tuple),
     digest=st.none() | st.just("0f" * 32),
+)
+
+labels = st.builds(
+    Label,
+    part=parts,
+    product=texts,
+    decision=st.sampled_from([Decision.REJECT, Decision.REVIEW]),
+    label=st.sampled_from(LabelKind),
+    at=times,
+    by=st.text(min_size=1, max_size=MAX_BY),
+    note=st.text(max_size=MAX_NOTE),
+    revision=st.integers(1, INT64_MAX),
+    mode=st.none() | st.sampled_from(Mode),
+    score=st.none() | numbers,
+    threshold=st.none() | numbers,
+    bundle=maybe_text,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -17,6 +18,7 @@ from schemas.frame import Frame
 from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap
 from schemas.images import encode_colour, encode_depth, encode_map
+from schemas.label import Label, LabelKind
 from schemas.notice import MAX_WHY, Notice
 from schemas.part import PartKey
 from schemas.payload import ImagePayload
@@ -27,12 +29,13 @@ from schemas.wire import (
     decode_frame,
     decode_heartbeat,
     decode_heatmap,
+    decode_label,
     decode_notice,
     decode_verdict,
     encode,
     salvage_part,
 )
-from tests.schemas.strategies import commands, frames, heartbeats, heatmaps, notices, parts, verdicts
+from tests.schemas.strategies import commands, frames, heartbeats, heatmaps, labels, notices, parts, verdicts
 
 Reader = Callable[[bytes], Any]
 READERS: list[Reader] = [
@@ -42,6 +45,7 @@ READERS: list[Reader] = [
     decode_command,
     decode_notice,
     decode_heartbeat,
+    decode_label,
 ]
 PART = PartKey("north-1", 1_700_000_000_000_000_000, 41)
 
@@ -74,6 +78,9 @@ HEATMAP = Heatmap(part=PART, mode=Mode.RGB, image=encode_map(np.zeros((4, 4), np
 COMMAND = Command(id="c1", action=Action.DRAIN, issued_at=5)
 NOTICE = Notice(part=PART, product="casting", captured_at=1, deadline=2, why="buffer full")
 HEARTBEAT = Heartbeat(station="north-1", agent="agent-1", sent_at=9, run=1, triggers=2, buffered=3, dropped=4)
+LABEL = Label(
+    part=PART, product="casting", decision=Decision.REJECT, label=LabelKind.FALSE_REJECT, at=9, by="operator"
+)
 MESSAGES: list[tuple[Any, Reader]] = [
     (FRAME, decode_frame),
     (VERDICT, decode_verdict),
@@ -81,9 +88,10 @@ MESSAGES: list[tuple[Any, Reader]] = [
     (COMMAND, decode_command),
     (NOTICE, decode_notice),
     (HEARTBEAT, decode_heartbeat),
+    (LABEL, decode_label),
 ]
 every_message = pytest.mark.parametrize(
-    ("message", "read"), MESSAGES, ids=["frame", "verdict", "heatmap", "command", "notice", "heartbeat"]
+    ("message", "read"), MESSAGES, ids=[message.KIND for message, _ in MESSAGES]
 )
 
 
@@ -120,6 +128,29 @@ def test_notices_come_back_from_both_readers(message: Notice) -> None:
 @given(frames())
 def test_the_frames_topic_gives_frames_as_frames(message: Frame) -> None:
     assert decode_capture(encode(message)) == message
+
+
+@given(labels)
+def test_labels_come_back(message: Label) -> None:
+    assert decode_label(encode(message)) == message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"decision": Decision.PASS},
+        {"by": ""},
+        {"by": "x" * 65},
+        {"note": "x" * 501},
+        {"revision": 0},
+        {"at": -1},
+        {"score": float("nan")},
+        {"product": ""},
+    ],
+)
+def test_a_label_that_says_nothing_that_can_be_meant_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField):
+        replace(LABEL, **change)
 
 
 @given(heartbeats)

@@ -21,7 +21,7 @@ from workers.topics import StationMap, TopicPlan
 pytestmark = pytest.mark.services
 
 PLAN = TopicPlan(StationMap({"s1": 0, "s2": 1}), prefix=PREFIX)
-TOPICS = ("frames", "verdicts", "heatmaps", "deadletter", "control", "heartbeats")
+TOPICS = ("frames", "verdicts", "heatmaps", "deadletter", "control", "heartbeats", "labels")
 READS = {(row.process, topic) for row in RIGHTS for topic, may in row.topics.items() if "Read" in may}
 WRITES = {(row.process, topic) for row in RIGHTS for topic, may in row.topics.items() if "Write" in may}
 

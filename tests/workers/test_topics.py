@@ -58,8 +58,8 @@ def test_the_plan_makes_every_topic_and_can_be_applied_again(tmp_path: Path) -> 
     plan = TopicPlan(StationMap.balanced(["a", "b", "c"]), frames_per_second=10, frame_bytes=10**6)
     plan.apply(bus)
     plan.apply(bus)
-    assert [bus.partitions(row[0]) for row in plan.rows()] == [3, 3, 3, 1, 1, 1]
-    assert [int(row[1]) for row in plan.rows()] == [3, 3, 3, 1, 1, 1]
+    assert [bus.partitions(row[0]) for row in plan.rows()] == [3, 3, 3, 1, 1, 1, 1]
+    assert [int(row[1]) for row in plan.rows()] == [3, 3, 3, 1, 1, 1, 1]
     frames = plan.specs()["inspection.frames"]
     # Four hours of ten megabytes a second, and half as much again.
     assert frames.retention_bytes == 10 * 10**6 * 4 * 3600 * 3 // 2

@@ -9,6 +9,7 @@ from schemas.command import Command
 from schemas.frame import Frame
 from schemas.heartbeat import Heartbeat
 from schemas.heatmap import Heatmap
+from schemas.label import Label
 from schemas.notice import Notice
 from schemas.verdict import Verdict
 from workers.rights import RIGHTS
@@ -80,5 +81,12 @@ TOPICS: tuple[Topic, ...] = (
         "STATION",
         "one partition",
         "Every agent's clock, and how far it has come.",
+    ),
+    Topic(
+        "labels",
+        (Label,),
+        "STATION/RUN/TRIGGER",
+        "one partition",
+        "What people said of rejects on the board: of a part the highest revision holds.",
     ),
 )
