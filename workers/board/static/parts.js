@@ -1,0 +1,194 @@
+// One station or one part: follow the newest part, or stay with one and look at it closely.
+
+import { get, partPath } from "./api.js";
+import { el, mark, put, show, sync } from "./dom.js";
+import { clock, percent, rate, span } from "./format.js";
+import { after, model, now, shares, silence } from "./model.js";
+import { ask } from "./paint.js";
+import { liking, loadPictures, PartPicture } from "./picture.js";
+import { shape } from "./shapes.js";
+import { partLink } from "./ticker.js";
+import { sensorWords } from "./tile.js";
+import { verdictPanel } from "./verdict.js";
+import { driftWords } from "./words.js";
+
+const AGAIN_MS = 700; // between two parts while following: longer than an eye needs to see one
+const STRIP = 40;
+
+let view = null;
+
+function mount(main, name, words) {
+  const picture = new PartPicture();
+  view = {
+    picture,
+    title: el("h1"),
+    status: el("p", { class: "station-status" }),
+    panel: el("aside", { class: "panel", "aria-label": "Verdict" }),
+    strip: el("ol", { class: "parts-strip", "aria-label": "Recent parts of this station" }),
+    follow: el("button", { type: "button", class: "quiet", onclick: toggleFollow }),
+    old: el("p", { class: "old-note", hidden: true }),
+    abort: null,
+    loading: false,
+    loadedAt: 0,
+    shown: null,
+  };
+  const step = (by, label, sign) =>
+    el("button", { type: "button", class: "quiet", "aria-label": label, title: label, text: sign, onclick: () => stepBy(by) });
+  main.append(
+    el("div", { class: "part-head" }, el("div", {}, view.title, view.status), el("div", { class: "part-steps" }, step(-1, "Previous part", "←"), view.follow, step(1, "Next part", "→"))),
+    view.old,
+    el("div", { class: "part-body" }, picture.node, view.panel),
+    view.strip,
+  );
+  turn(name, words);
+  return () => {
+    view.abort?.abort();
+    picture.close();
+    view = null;
+  };
+}
+
+/** Go to another station or part without building the view anew. */
+function turn(name, words) {
+  if (!view || !words[0]) return false;
+  view.abort?.abort();
+  view.station = words[0];
+  view.pinned = name === "part" ? words.slice(0, 3).join("/") : null;
+  view.loading = false;
+  view.loadedAt = 0;
+  if (!view.pinned || view.shown?.part !== view.pinned) view.tried = null;
+  put(view.title, view.station);
+  ask();
+  return true;
+}
+
+const found = () => model.stations.get(view.station);
+
+function wanted() {
+  if (view.pinned) return view.pinned;
+  return found()?.latest?.part ?? null;
+}
+
+function paint() {
+  if (!view) return;
+  const part = wanted();
+  const due = view.pinned || performance.now() - view.loadedAt >= AGAIN_MS;
+  if (part && part !== view.tried && !view.loading && due) load(part);
+  paintHead();
+  const rows = [...(found()?.rows ?? [])].reverse().slice(0, STRIP);
+  sync(view.strip, rows, { key: (row) => row.part + (row.label ?? ""), make: stripItem, fill: stripFill });
+}
+
+function stripItem(row) {
+  const link = el("a", { href: partLink(row), class: "strip-part", data: { decision: row.decision }, title: `${row.decision}, ${clock(row.decided_at)}` });
+  link.append(shape(row.decision), el("span", { text: row.decision }), el("small", { text: `#${row.trigger}` }));
+  return el("li", {}, link);
+}
+
+function stripFill(node, row) {
+  mark(node.firstElementChild, "aria-current", row.part === view.shown?.part ? "true" : null);
+}
+
+function paintHead() {
+  const station = found();
+  put(view.follow, view.pinned ? "Follow the newest" : "Stay with this part");
+  mark(view.follow, "aria-pressed", view.pinned ? "false" : "true");
+  const share = shares(station?.info);
+  const sensors = sensorWords(station?.info?.sensors, station?.latest?.mode);
+  const quiet = station ? silence(station) : 0;
+  const drift = (station?.info?.drift ?? []).map((entry) => driftWords(entry.kind)).join(", ");
+  const facts = [
+    station ? [sensors.head, sensors.told].filter(Boolean).join(" · ") : "",
+    quiet ? `no part for ${span(quiet)}` : `${rate(station?.info?.rate)} parts/s`,
+    `${percent(share.rejected, share.all)} rejected of ${share.all} in 10 min`,
+    drift ? `▲ ${drift}` : "",
+    station?.info?.product_due ? `next product: ${station.info.product_due}` : "",
+  ];
+  put(view.status, station ? facts.filter(Boolean).join("   ·   ") : "This station has not sent anything lately.");
+  const row = view.shown;
+  const aged = row && !view.pinned && (quiet || !model.fresh);
+  mark(view.panel, "data-old", aged ? "" : null);
+  show(view.old, Boolean(aged) || Boolean(row && view.pinned));
+  if (aged) put(view.old, `Not live: this is the last part, ${span(now() - row.decided_at)} old.`);
+  else if (row && view.pinned) put(view.old, `Part #${row.trigger} of ${clock(row.captured_at)}. It stays until you follow the newest again.`);
+  // A screen must not go on saying PASS of a part that is long gone.
+  const word = view.panel.querySelector(".verdict-word");
+  if (row && word) put(word, aged ? `was ${row.decision}` : row.decision);
+}
+
+async function load(part) {
+  view.abort?.abort();
+  const abort = new AbortController();
+  const mine = view;
+  mine.abort = abort;
+  mine.loading = true;
+  mine.tried = part;
+  try {
+    const info = await get(`api/part/${partPath(part)}`, { signal: abort.signal });
+    const pictures = await loadPictures(info.row, info, abort.signal);
+    if (mine === view && !abort.signal.aborted) display(info.row, pictures);
+  } catch (error) {
+    if (error.name === "AbortError" || mine !== view) return;
+    const row = found()?.rows.find((other) => other.part === part);
+    if (row) display(row, null, error.message);
+    else if (mine.pinned) {
+      mine.shown = null;
+      mine.picture.set(null, error.message);
+      mine.panel.replaceChildren(el("p", { class: "empty", text: `Nothing is known of part ${part}: ${error.message}.` }));
+    }
+  } finally {
+    if (mine.abort === abort) {
+      mine.loading = false;
+      mine.loadedAt = performance.now();
+      // Something newer may have come meanwhile.
+      if (!mine.pinned) setTimeout(ask, AGAIN_MS);
+    }
+  }
+}
+
+// Picture and words change together: a PASS must never stand beside the picture of another part.
+function display(row, pictures, why) {
+  view.shown = row;
+  view.picture.set(pictures ?? { row, rgb: null, depth: null, heat: null }, why);
+  const openness = view.panel.querySelector("details")?.open ?? false;
+  view.panel.replaceChildren(verdictPanel(row));
+  const details = view.panel.querySelector("details");
+  if (details) details.open = openness;
+  document.title = `${row.decision} ${row.station} – Crosscheck`;
+  ask();
+}
+
+function stepBy(by) {
+  const rows = found()?.rows ?? [];
+  const part = view.shown?.part;
+  let at = rows.findIndex((row) => row.part === part);
+  if (at < 0 && view.shown) at = rows.findIndex((row) => after(row, view.shown)) - (by > 0 ? 1 : 0);
+  const next = rows[at + by];
+  if (next) location.hash = partLink(next);
+}
+
+function toggleFollow() {
+  if (view.pinned) location.hash = `#/station/${encodeURIComponent(view.station)}`;
+  else if (view.shown) location.hash = partLink(view.shown);
+}
+
+function toggleHeat() {
+  view.picture.changeOpacity(liking.opacity > 0 ? -1 : 0.85);
+}
+
+export const parts = {
+  mount,
+  turn,
+  paint,
+  keys: [
+    ["ArrowLeft", "Previous part", () => stepBy(-1)],
+    ["ArrowRight", "Next part", () => stepBy(1)],
+    [" ", "Stay with this part, or follow the newest", toggleFollow],
+    ["c", "Colour under the heat", () => view.picture.setBase("rgb")],
+    ["d", "Depth under the heat", () => view.picture.setBase("depth")],
+    ["h", "Heat on or off", toggleHeat],
+    ["[", "Less heat", () => view.picture.changeOpacity(-0.1)],
+    ["]", "More heat", () => view.picture.changeOpacity(0.1)],
+    ["b", "Boxes of defects on or off", () => view.picture.toggleBoxes()],
+  ],
+};
