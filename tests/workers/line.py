@@ -19,6 +19,7 @@ from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
 from workers.inspection import InspectionWorker
 from workers.settings import Settings
+from workers.steps.control import Control
 from workers.steps.observing import Observer
 from workers.steps.step import OnStep, ignore
 from workers.store.verdicts import VerdictStore
@@ -50,6 +51,7 @@ class Line:
         name: str = "w1",
         on_step: OnStep = ignore,
         watchdog: Watchdog | None = None,
+        control: Control | None = None,
         observers: Sequence[Observer] = (),
         **settings: Any,
     ) -> InspectionWorker:
@@ -62,6 +64,7 @@ class Line:
             clock=self.clock,
             on_step=on_step,
             watchdog=watchdog,
+            control=control,
             observers=observers,
         )
 
