@@ -76,6 +76,7 @@ RIGHTS: tuple[Rights, ...] = (
             "{STATION}:latest",
             "{STATION}:gate",
             "{STATION}:sensor:*",
+            "{STATION}:drift",
             "worker:*",
         ),
         commands=(
@@ -86,6 +87,7 @@ RIGHTS: tuple[Rights, ...] = (
             "llen",
             "rpop",
             "hgetall",
+            "hmget",
             "multi",
             "exec",
         ),
@@ -138,9 +140,11 @@ RIGHTS: tuple[Rights, ...] = (
             "{STATION}:latest",
             "{STATION}:gate",
             "{STATION}:sensor:*",
+            "{STATION}:drift",
             "{STATION}:product",
             "{STATION}:review:*",
             "worker:*",
+            "shadow:*",
         ),
         commands=(
             *_SCRIPTS,
@@ -156,6 +160,13 @@ RIGHTS: tuple[Rights, ...] = (
         beyond="it can falsify what Redis says of a sensor or of the product that is due, and have a verdict"
         " forgotten early, which closes the gate; it can write no decision. A read-only one goes without"
         " eval, evalsha, hset, expire and Write",
+    ),
+    Rights(
+        process="shadow",
+        does="scores frames with a candidate bundle beside the workers and compares; decides nothing",
+        topics={"frames": ("Read",)},
+        keys=("{STATION}:verdict:*", "shadow:*"),
+        commands=("get", "hset", "xadd", "expire", "del"),
     ),
     Rights(
         process="operator",

@@ -13,6 +13,7 @@ import torch
 from inference.profiles.runtime import Runtime
 from workers.commands import console
 from workers.commands.local import open_bus, open_store
+from workers.drift.collector import watch_drift
 from workers.errors import SettingsError
 from workers.inspection import InspectionWorker
 from workers.logs import configure_logs
@@ -69,6 +70,7 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         warm.set()
         watchdog = Watchdog(stall_s=settings.stall_s)
         watch_answers(watch)
+        stack.enter_context(watch_drift(watch, store, settings.worker))
         worker = InspectionWorker(
             settings,
             bus,

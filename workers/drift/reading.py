@@ -13,7 +13,7 @@ from workers.store.connection import guarded
 from workers.store.verdicts import VerdictStore
 
 Kind = Literal["scores", "brightness", "belt"]
-Reference = Literal["bundle", "station", "learning", "no calibration"]
+Reference = Literal["bundle", "bundle+station", "station", "learning", "no calibration"]
 READINGS = "readings"
 """Field of the hash that holds them, a JSON list."""
 _KINDS = get_args(Kind)
@@ -33,8 +33,9 @@ class DriftReading:
         limit: the size of ``value`` at which it warns, for as many parts as were seen; None while too few.
         psi: population stability index of the scores; None for the others.
         shift: of the scores, in standard deviations of the calibration; None for the others.
-        reference: what it is measured against: the "bundle", the "station"'s own first good parts,
-            "learning" while those are gathered, or "no calibration" where the bundle has none.
+        reference: what it is measured against: the "bundle", the "station"'s own first good parts, both
+            together ("bundle+station"), "learning" while those are gathered and there is nothing else, or
+            "no calibration" where the bundle has no scores to compare with.
         warning: whether it warns now.
         since: nanoseconds since the epoch when it began to warn; None where it does not.
         parts: parts in the window, weighed by age.
