@@ -188,7 +188,7 @@ def test_a_script_does_no_more_than_its_user_may(port: int) -> None:
 
 
 def test_agents_and_archives_have_no_user_at_redis() -> None:
-    assert set(PROCESSES) == {"worker", "gate", "board", "operator", "replay"}
+    assert set(PROCESSES) == {"worker", "gate", "board", "operator", "replay", "changeover", "shadow"}
     for row in RIGHTS:
         line = redis_command(row, ["s1", "s2"], "PASSWORD")
         assert (line is None) == (row.process in ("agent", "archive"))
