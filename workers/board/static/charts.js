@@ -3,7 +3,7 @@
 import { el, put, sharp, show, style, tone } from "./dom.js";
 import { clock } from "./format.js";
 
-const EDGE = { left: 46, right: 10, top: 10, bottom: 22 };
+const EDGE = { left: 58, right: 10, top: 10, bottom: 22 };
 
 /** A chart. `series` = [{name, tone, dash}], `stacked` areas or lines, `format` of a value. */
 export class Chart {

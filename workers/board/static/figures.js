@@ -32,7 +32,7 @@ function mount(main) {
       stacked: true,
       series: [
         { name: "rejected", tone: "reject" },
-        { name: "all others", tone: "pass" },
+        { name: "not rejected", tone: "pass" },
       ],
       format: (value) => rate(value ?? null),
     }),
@@ -49,7 +49,7 @@ function mount(main) {
       title: "Rejected",
       unit: "share of verdicts",
       series: [{ name: "rejected", tone: "reject" }],
-      format: (value) => (value === null || value === undefined ? "–" : `${value.toFixed(1)} %`),
+      format: (value) => (value === null || value === undefined ? "–" : `${value.toFixed(value >= 10 || value === 0 ? 0 : 1)} %`),
     }),
     histogram: new Histogram(),
     table: el("tbody"),

@@ -37,7 +37,7 @@ export function score(value) {
 /** A rate of parts or verdicts. */
 export function rate(value) {
   if (value === null || value === undefined) return "–";
-  return value >= 20 ? value.toFixed(0) : value.toFixed(1);
+  return value >= 20 || value === 0 ? value.toFixed(0) : value.toFixed(1);
 }
 
 /** A share as a percentage that never rounds something to nothing: 1.2 %, <0.1 %. */
@@ -52,7 +52,7 @@ export function percent(part, all) {
 /** Milliseconds. */
 export function millis(value) {
   if (value === null || value === undefined) return "–";
-  return value >= 10_000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(value < 10 ? 1 : 0)} ms`;
+  return value >= 10_000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(value < 10 && value > 0 ? 1 : 0)} ms`;
 }
 
 /** The short name of a part: its trigger number. */

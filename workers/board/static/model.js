@@ -58,16 +58,19 @@ export function takeState(state) {
     named.add(info.name);
     const found = station(info.name);
     found.info = info;
-    if (info.last && (!found.latest || after(info.last, found.latest))) keep(found, info.last);
+    // Not counted as a verdict that came: those come by themselves, in a moment or before.
+    if (info.last && (!found.latest || after(info.last, found.latest))) found.latest = info.last;
   }
   for (const name of model.stations.keys()) if (!named.has(name)) model.stations.delete(name);
 }
 
-/** Take verdicts as they come, oldest first. */
-export function takeRows(rows, skipped) {
+/** Take verdicts as they come, oldest first; `live` is false of those that were there before the page was. */
+export function takeRows(rows, skipped, live) {
   for (const row of rows) {
-    keep(station(row.station), row);
+    if (!keep(station(row.station), row)) continue;
     model.rows.unshift(row);
+    if (!live) continue;
+    stats.received += 1;
     unpainted.push(row.decided_at);
   }
   if (model.rows.length > ROWS_OF_ALL) model.rows.length = ROWS_OF_ALL;
@@ -75,18 +78,21 @@ export function takeRows(rows, skipped) {
     // A hidden page paints nothing: what nobody could see is said to be skipped.
     stats.skipped += unpainted.splice(0, unpainted.length - DELAYS).length;
   }
-  stats.received += rows.length;
   stats.skipped += skipped ?? 0;
 }
 
+// Mostly the newest; one that was late takes its place in order. False where it was there already, as after
+// the connection was made anew.
 function keep(found, row) {
-  // Mostly the newest; one that was late takes its place in order, and a repeated one is not counted twice.
   let place = found.rows.length;
   while (place > 0 && order(found.rows[place - 1], row) > 0) place -= 1;
-  if (place > 0 && found.rows[place - 1].part === row.part) found.rows[place - 1] = row;
+  const known = place > 0 && found.rows[place - 1].part === row.part;
+  if (known) found.rows[place - 1] = row;
   else found.rows.splice(place, 0, row);
   if (found.rows.length > ROWS_A_STATION) found.rows.shift();
-  found.latest = found.rows[found.rows.length - 1];
+  const newest = found.rows[found.rows.length - 1];
+  if (!found.latest || !after(found.latest, newest)) found.latest = newest;
+  return !known;
 }
 
 /** A row got a label: every copy of it says so. */

@@ -21,7 +21,8 @@ function mount(main, name, words) {
   const picture = new PartPicture();
   view = {
     picture,
-    title: el("h1"),
+    title: el("span"),
+    which: el("span", { class: "which" }),
     status: el("p", { class: "station-status" }),
     panel: el("aside", { class: "panel", "aria-label": "Verdict" }),
     strip: el("ol", { class: "parts-strip", "aria-label": "Recent parts of this station" }),
@@ -35,7 +36,7 @@ function mount(main, name, words) {
   const step = (by, label, sign) =>
     el("button", { type: "button", class: "quiet", "aria-label": label, title: label, text: sign, onclick: () => stepBy(by) });
   main.append(
-    el("div", { class: "part-head" }, el("div", {}, view.title, view.status), el("div", { class: "part-steps" }, step(-1, "Previous part", "←"), view.follow, step(1, "Next part", "→"))),
+    el("div", { class: "part-head" }, el("div", {}, el("h1", {}, view.title, view.which), view.status), el("div", { class: "part-steps" }, step(-1, "Previous part", "←"), view.follow, step(1, "Next part", "→"))),
     view.old,
     el("div", { class: "part-body" }, picture.node, view.panel),
     view.strip,
@@ -102,15 +103,15 @@ function paintHead() {
     quiet ? `no part for ${span(quiet)}` : `${rate(station?.info?.rate)} parts/s`,
     `${percent(share.rejected, share.all)} rejected of ${share.all} in 10 min`,
     drift ? `▲ ${drift}` : "",
-    station?.info?.product_due ? `next product: ${station.info.product_due}` : "",
+    station?.info?.product_due && station.info.product_due !== station.info.product ? `next product: ${station.info.product_due}` : "",
   ];
   put(view.status, station ? facts.filter(Boolean).join("   ·   ") : "This station has not sent anything lately.");
   const row = view.shown;
   const aged = row && !view.pinned && (quiet || !model.fresh);
   mark(view.panel, "data-old", aged ? "" : null);
-  show(view.old, Boolean(aged) || Boolean(row && view.pinned));
+  show(view.old, aged);
   if (aged) put(view.old, `Not live: this is the last part, ${span(now() - row.decided_at)} old.`);
-  else if (row && view.pinned) put(view.old, `Part #${row.trigger} of ${clock(row.captured_at)}. It stays until you follow the newest again.`);
+  put(view.which, row ? `#${row.trigger} of ${clock(row.captured_at)}${view.pinned ? ", kept here" : ""}` : "");
   // A screen must not go on saying PASS of a part that is long gone.
   const word = view.panel.querySelector(".verdict-word");
   if (row && word) put(word, aged ? `was ${row.decision}` : row.decision);

@@ -26,7 +26,7 @@ export async function loadPictures(row, info, signal) {
     depth: info.images.depth ? picture(`${path}/depth.png`, { signal }) : null,
     heat: info.images.heatmap ? picture(`${path}/heatmap.png`, raw) : null,
   };
-  const found = { row, rgb: null, depth: null, heat: null, gone: "" };
+  const found = { row, rgb: null, depth: null, heat: null, gone: info.why ?? "" };
   for (const [name, want] of Object.entries(wants)) {
     if (!want) continue;
     try {
@@ -73,12 +73,12 @@ export class PartPicture {
     this.controls = el(
       "div",
       { class: "picture-controls" },
-      el("div", { class: "bases", role: "group", "aria-label": "Picture under the heat" }, this.bases.rgb, this.bases.depth),
       el("label", { class: "slide", for: "opacity" }, el("span", { text: "Heat" }), this.slider),
-      el("label", { class: "check" }, this.boxes, "Boxes"),
+      el("label", { class: "check" }, this.boxes, "Boxes of defects"),
       this.scale,
     );
-    this.node = el("section", { class: "picture-box", "aria-label": "Pictures" }, this.frame, this.controls);
+    const bases = el("div", { class: "bases", role: "group", "aria-label": "Picture under the heat" }, this.bases.rgb, this.bases.depth);
+    this.node = el("section", { class: "picture-box", "aria-label": "Pictures" }, this.frame, bases, this.controls);
     this.listen();
   }
 
@@ -249,7 +249,8 @@ export class PartPicture {
     let words = "no heatmap is kept of this part";
     if (value !== null) {
       const over = row.threshold !== null && value > row.threshold;
-      words = `${score(value)} ${over ? "over" : "under"} the threshold ${score(row.threshold)}`;
+      // The map ends at its own scale: what was higher reads as its end.
+      words = `${score(value)}${value >= heat.high ? " or more," : ""} ${over ? "over" : "under"} the threshold ${score(row.threshold)}`;
       mark(this.readout, "data-over", over ? "yes" : "no");
     }
     put(this.readout, words);
@@ -280,7 +281,7 @@ export class PartPicture {
 }
 
 function small(canvas, image) {
-  const [width, height] = [96, 72];
+  const [width, height] = [400, 300];
   canvas.width = width;
   canvas.height = height;
   const share = Math.max(width / image.width, height / image.height);

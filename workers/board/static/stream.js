@@ -11,6 +11,7 @@ const LAST_RETRY_MS = 5000;
 
 let source = null;
 let heard = 0;
+let first = true;
 let retry = FIRST_RETRY_MS;
 let retryAt = 0;
 
@@ -42,11 +43,13 @@ export function reopen() {
 function open() {
   source = new EventSource("api/events");
   heard = performance.now();
+  first = true;
   source.addEventListener("state", (event) => take(JSON.parse(event.data)));
   source.addEventListener("verdicts", (event) => {
     const { rows, skipped } = JSON.parse(event.data);
     alive();
-    takeRows(rows, skipped);
+    takeRows(rows, skipped, !first);
+    first = false;
     ask();
   });
   source.addEventListener("error", () => {

@@ -7,6 +7,7 @@ import { shape } from "./shapes.js";
 import { modeWords, NAMES, shortWhy } from "./words.js";
 
 const MOST = 120;
+const NUMBERS = new Set(["Score", "Decided", "Latency"]);
 let body;
 let counted;
 let held = null; // what was there when somebody stopped the list
@@ -65,7 +66,7 @@ function mount(main) {
       el(
         "table",
         { class: "list" },
-        el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col", text })))),
+        el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col", class: NUMBERS.has(text) ? "number" : null, text })))),
         body,
       ),
     ),

@@ -44,9 +44,9 @@ export function makeTile(name) {
       el("h2", { class: "tile-head" }, link, parts.product),
       el("div", { class: "tile-mid" }, parts.thumbBox, parts.verdict),
       el("div", { class: "tile-bar" }, parts.bar, parts.figures),
-      el("p", { class: "tile-lamps" }, parts.lamps.rgb, parts.lamps.depth, parts.lampWord),
+      el("p", { class: "tile-lamps" }, parts.lamps.rgb, parts.lamps.depth, parts.lampWord, parts.drift),
       parts.strip,
-      el("p", { class: "tile-foot" }, parts.rate, parts.share, parts.drift),
+      el("p", { class: "tile-foot" }, parts.rate, parts.share),
     ),
   );
   tile.boardParts = parts;
@@ -58,7 +58,9 @@ export function fillTile(tile, found) {
   const parts = tile.boardParts;
   const row = found.latest;
   const info = found.info;
-  put(parts.product, info?.product_due ? `${info.product} → ${info.product_due}` : (row?.product ?? info?.product ?? ""));
+  const product = row?.product ?? info?.product ?? "";
+  const due = info?.product_due;
+  put(parts.product, due && due !== product ? `${product} → ${due}` : product);
   fillVerdict(tile, parts, found, row);
   fillBar(parts, row);
   fillLamps(parts, info, row);
@@ -105,6 +107,9 @@ function fillBar(parts, row) {
 
 /** A station's sensors in words: what verdicts rest on, and what is wrong since when. */
 export function sensorWords(sensors, mode) {
+  if (model.state?.sinks?.redis === false) {
+    return { head: "Sensors not known", short: "Sensors not known", told: "", why: "Redis is away", level: "suspect" };
+  }
   const ill = Object.entries(sensors ?? {}).filter(([, sensor]) => sensor.state !== "up");
   const out = ill.filter(([, sensor]) => sensor.state === "down" || sensor.state === "recovering");
   const names = out.map(([name]) => name);
@@ -117,15 +122,21 @@ export function sensorWords(sensors, mode) {
     return `${SENSORS[name]} ${sensor.state}${from}`;
   });
   const why = ill.map(([name, sensor]) => (sensor.why ? `${SENSORS[name]} ${faultWords(sensor.why)}` : "")).filter(Boolean);
-  return { head, told: told.join(", "), why: why.join("; "), level: out.length ? "down" : ill.length ? "suspect" : "up" };
+  const level = out.length ? "down" : ill.length ? "suspect" : "up";
+  const from = Math.min(...out.map(([, sensor]) => sensor.since ?? Infinity));
+  let short = head;
+  if (level === "down" && Number.isFinite(from)) short = `${head} since ${since(from, now())}`;
+  if (level === "suspect") short = `${head}, ${ill.map(([name]) => SENSORS[name]).join(" and ")} suspect`;
+  return { head, short, told: told.join(", "), why: why.join("; "), level };
 }
 
 function fillLamps(parts, info, row) {
   const words = sensorWords(info?.sensors, row?.mode ?? info?.mode);
-  for (const name of ["rgb", "depth"]) setLamp(parts.lamps[name], info?.sensors?.[name]?.state ?? "unknown");
-  put(parts.lampWord, words.told ? `${words.head} · ${words.told}` : words.head);
+  const told = model.state?.sinks?.redis !== false;
+  for (const name of ["rgb", "depth"]) setLamp(parts.lamps[name], (told && info?.sensors?.[name]?.state) || "unknown");
+  put(parts.lampWord, words.short);
   mark(parts.lampWord.parentElement, "data-level", words.level);
-  mark(parts.lampWord.parentElement, "title", words.why || null);
+  mark(parts.lampWord.parentElement, "title", [words.told, words.why].filter(Boolean).join(": ") || null);
 }
 
 function fillFoot(parts, info) {
@@ -136,6 +147,7 @@ function fillFoot(parts, info) {
   const drift = info?.drift ?? [];
   show(parts.drift, drift.length > 0);
   put(parts.drift, drift.length ? `▲ ${drift.map((entry) => driftWords(entry.kind)).join(", ")}` : "");
+  mark(parts.drift, "title", parts.drift.textContent || null);
 }
 
 /** The last parts as marks: a low one for a PASS, tall ones for the rest, told apart by form. */

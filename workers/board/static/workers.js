@@ -7,13 +7,14 @@ import { model, now } from "./model.js";
 
 const GONE_MS = 15_000;
 const SHADOW_MS = 5000;
+const NUMBERS = new Set(["Lag", "Held", "Answered", "Dead letters"]);
 let view = null;
 
 function table(label, heads, body) {
   return el(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    el("table", { class: "list" }, el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col", text })))), body),
+    el("table", { class: "list" }, el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col", class: NUMBERS.has(text) ? "number" : null, text })))), body),
   );
 }
 
@@ -31,7 +32,7 @@ function mount(main) {
     el("h1", { text: "Workers" }),
     el("section", { class: "card" }, el("h2", { text: "Workers" }), table("Workers", ["Worker", "Seen", "State", "Partitions", "Lag", "Held", "Answered", "Dead letters", "Bundles"], view.workers), view.none),
     el("section", { class: "card" }, el("h2", { text: "Candidates in the shadow" }), view.shadows, view.noShadow),
-    el("section", { class: "card" }, el("h2", { text: "Dead letters" }), view.lettersTotal, table("Dead letters", ["When", "Reason", "Station", "Part", "Place"], view.letters)),
+    el("section", { class: "card" }, el("h2", { text: "Dead letters" }), view.lettersTotal, table("Dead letters", ["When", "Reason", "Station", "Part", "Partition/offset"], view.letters)),
   );
   return () => {
     view = null;
@@ -62,11 +63,11 @@ function fillWorker(line, worker) {
 
 function letterLine(letter) {
   const cells = [
-    el("td", { class: "number", text: letter.at ? clock(letter.at) : "–" }),
+    el("td", { text: letter.at ? clock(letter.at) : "–" }),
     el("td", { text: letter.reason ?? "–" }),
     el("td", { text: letter.station ?? "–" }),
     el("td", { text: letter.part ?? "–" }),
-    el("td", { class: "number", text: `${letter.partition}/${letter.offset}` }),
+    el("td", { text: `${letter.partition}/${letter.offset}` }),
   ];
   return el("tr", {}, cells);
 }
