@@ -29,20 +29,27 @@ def key(trigger: int, run: int = RUN) -> PartKey:
     return PartKey(STATION, run, trigger)
 
 
-def verdict(part: PartKey, decision: Decision = Decision.PASS, *, score: float = 0.5) -> Verdict:
+def verdict(
+    part: PartKey,
+    decision: Decision = Decision.PASS,
+    *,
+    score: float = 0.5,
+    product: str = "cap",
+    captured_at: int = RUN,
+) -> Verdict:
     return Verdict(
         part=part,
-        product="cap",
+        product=product,
         decision=decision,
-        captured_at=RUN,
-        decided_at=RUN + 1,
-        deadline=RUN + 10**12,
+        captured_at=captured_at,
+        decided_at=captured_at + 1,
+        deadline=captured_at + 10**12,
         worker="w1",
         mode=Mode.FUSED,
         score=score if decision is not Decision.REJECT else 2.0,
         threshold=1.0,
         coverage=1.0,
-        bundle="cap/1",
+        bundle=f"{product}/1",
         bundle_hash="ab" * 32,
     )
 
@@ -81,6 +88,8 @@ class GateLine:
             hold_s=HOLD_S,
             early=self.options.get("early", False),
             alarm=self._alarm,
+            product_store=self.store if self.options.get("product") else None,
+            product_required=self.options.get("required", False),
         )
 
     def _alarm(self, name: str, facts: Mapping[str, object]) -> None:

@@ -188,7 +188,8 @@ class Changeover:
     # 1. The PLC
 
     def _look(self) -> None:
-        before, began = self._clock.now(), self._clock.monotonic()
+        began = self._clock.monotonic()
+        before = self._clock.now()
         try:
             number = self._plc.read()
         except PlcError as error:
@@ -203,7 +204,8 @@ class Changeover:
             self._due = self._state(None, number, until, after + self._margin, until, "the clock was set")
             return
         self._well(events.ALARM_PLC)
-        gap = self._read_at is None or began - self._read_at > self._settings.lost_s
+        # To the end of this reading: the PLC may have looked at its register at any moment of either.
+        gap = self._read_at is None or self._clock.monotonic() - self._read_at > self._settings.lost_s
         self._read_at = began
         known = self._due
         same = known is not None and known.number == number and not gap
