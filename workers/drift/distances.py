@@ -46,7 +46,7 @@ def psi_limit(bins: int, n: float, m: float, alpha: float) -> float:
     For many parts the index is (1/n + 1/m) times a chi-squared number of bins - 1 degrees of freedom
     (Yurdakul 2018): 0.1 or 0.25, the usual limits, mean something for thousands of parts only.
     """
-    return (1.0 / n + 1.0 / m) * float(special.chdtri(bins - 1, alpha))
+    return (1.0 / n + 1.0 / m) * float(special.chdtri(max(bins - 1, 1), alpha))
 
 
 def ks_limit(n: float, m: float, alpha: float) -> float:
