@@ -11,6 +11,7 @@ import structlog
 from workers.bus.base import Consumer, Record, TopicPartition
 from workers.clock import Clock
 from workers.errors import ArchiveError, BusError
+from workers.pulse import Pulse
 
 log = structlog.get_logger(__name__)
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 RETRY_S = 1.0
 TELL_S = 30.0
+STILL_S = 120.0
+"""A turn of the sink's loop takes this long at most: one that seals a shift reads all of its indexes."""
 
 
 class Abandoned(Exception):
@@ -30,6 +33,8 @@ class Patience:
     Attributes:
         waiting: records that came although everything was paused, to be taken later.
         stop: once set, nothing is waited for any more.
+        away: what is waited for at this moment, in the words of its error; None where nothing is.
+        pulse: told of every try.
     """
 
     def __init__(self, consumer: Consumer, clock: Clock, where: str) -> None:
@@ -40,6 +45,8 @@ class Patience:
         self._told_at: float | None = None
         self.waiting: list[Record] = []
         self.stop: Event | None = None
+        self.away: str | None = None
+        self.pulse = Pulse(STILL_S, clock)
 
     def gained(self, partitions: set[TopicPartition]) -> None:
         """A pause that is in force holds for new partitions too."""
@@ -58,11 +65,14 @@ class Patience:
             except (ArchiveError, BusError) as error:
                 if not error.retriable:
                     raise
+                self.away = str(error)
+                self.pulse.turned()
                 self._tell(error)
                 if self.stop is not None and self.stop.is_set():
                     raise Abandoned from error
                 self._hold()
             else:
+                self.away = None
                 if self._told_at is not None:
                     self._told_at = None
                     log.info("archive.back", to=self._where)

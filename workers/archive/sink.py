@@ -27,6 +27,7 @@ from schemas.wire import decode_heatmap, decode_verdict
 from workers.archive.chunk import Chunk
 from workers.archive.frames import FrameReader, images_of, shape, suffix
 from workers.archive.index import Index
+from workers.archive.lag import Lag
 from workers.archive.options import ArchiveOptions, sampled
 from workers.archive.patience import RETRY_S, Abandoned, Patience
 from workers.archive.repeats import Repeats
@@ -79,8 +80,12 @@ class ArchiveSink:
         self._next_seal = 0.0
         self.filed = 0
         """Verdicts that are in the archive and committed."""
+        self.rows = 0
+        self.images = 0
+        """Images and heatmaps in it."""
         self._consumer = bus.consumer(group, max_poll_records=32, name="archive")
         self._patiently = Patience(self._consumer, self._clock, storage.where)
+        self.lag = Lag(self._consumer, self._clock, self._first_unfiled)
         self._consumer.subscribe({verdicts, heatmaps}, self)
 
     # What the group tells us, while we stand inside poll.
@@ -115,6 +120,7 @@ class ArchiveSink:
 
     def step(self) -> int:
         """One turn of the loop; returns how many records were taken."""
+        self._patiently.pulse.turned()
         records = self._poll()  # 1
         if self._fresh:
             records = self._begin(records)
@@ -122,7 +128,17 @@ class ArchiveSink:
             self._take(record)  # 2, 3
         self._write_due()  # 4, 5
         self._seal_due()  # 6
+        self.lag.look()
         return len(records)
+
+    def trouble(self) -> str | None:
+        """Why the loop does not count as moving, or None. Any thread may ask, as for ``away``."""
+        return self._patiently.pulse.trouble()
+
+    @property
+    def away(self) -> str | None:
+        """What it waits for: the store or the broker, in the words of the error."""
+        return self._patiently.away
 
     def flush(self) -> None:
         """File everything that is in hand."""
@@ -198,6 +214,10 @@ class ArchiveSink:
                 self._consumer.seek(place, offset)
 
         self._patiently(seek)
+
+    def _first_unfiled(self, place: TopicPartition) -> int | None:
+        known, chunk = self._state.positions.get(place), self._chunks.get(place)
+        return known.next if known is not None else None if chunk is None else chunk.index.first
 
     # 2, 3
 
@@ -349,6 +369,8 @@ class ArchiveSink:
             return
         self._state.add(chunk.index, verdicts=place.topic == self._verdicts)
         self.filed += len(chunk.digests)
+        self.rows += len(chunk.rows)
+        self.images += chunk.index.counts["images"] + chunk.index.counts["heatmaps"]
         log.info("archive.filed", chunk=chunk.index.name, rows=len(chunk.rows), files=len(chunk.index.files))
         try:
             self._consumer.commit({place: chunk.index.next})

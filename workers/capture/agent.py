@@ -13,8 +13,11 @@ from workers.capture import events
 from workers.capture.publisher import Publisher
 from workers.capture.sources.base import Shot
 from workers.clock import Clock, SystemClock
+from workers.pulse import Pulse
 
 _log = structlog.get_logger(__name__)
+
+_STILL_S = 30.0
 
 OnTrigger = Callable[[PartKey, int], None]
 """Called with the part and the trigger's time (integer nanoseconds since the epoch): the gate's photo-eye."""
@@ -79,6 +82,8 @@ class CaptureAgent:
         self._on_shot = on_shot
         self._late_after = self._period / 2 if late_after_s is None else late_after_s
         self._split = split
+        # A source that replays is never long over one shot; who waits for a camera writes a loop of its own.
+        self.pulse = Pulse(_STILL_S + 2 * self._period, self._clock)
 
     def run(self, stop: threading.Event | None = None, *, flush_s: float = 10.0) -> CaptureReport:
         """Until the source is at its end or ``stop`` is set; then flush.
@@ -91,6 +96,7 @@ class CaptureAgent:
         start: float | None = None
         late, worst, count = 0, 0.0, 0
         for count, shot in enumerate(self._source):
+            self.pulse.turned()
             if stop is not None and stop.is_set():
                 break
             # The first shot is made before the schedule starts: making it is not the line's delay.

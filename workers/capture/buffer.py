@@ -128,6 +128,11 @@ class DiskBuffer:
         with self._lock:
             return sum(segment.size for segment in self._segments[_FRAMES].values())
 
+    @property
+    def share(self) -> float:
+        """How full it is, 0 to 1, by whichever of its bounds is nearer."""
+        return max(self.size / self._max_bytes, self.records / self._max_records)
+
     # Writing
 
     def append(self, seq: int, last_seq: int, entry: Entry, value: bytes = b"") -> Place:

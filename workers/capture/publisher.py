@@ -36,7 +36,10 @@ from workers.capture.log import AgentLog
 from workers.capture.outbox import Outbox
 from workers.capture.outbox_settings import OutboxSettings
 from workers.clock import Clock, SystemClock
+from workers.contact import Contact
 from workers.errors import BusError
+from workers.telemetry.names import AGENT_PUBLISH
+from workers.telemetry.tallies import Histogram
 
 _log = structlog.get_logger(__name__)
 
@@ -170,6 +173,9 @@ class Publisher:
         self._triggers = 0
         self._triggered: OrderedDict[PartKey, int] = OrderedDict()
         self._unseen = 0
+        self.buffer = buffer
+        self.times = Histogram(AGENT_PUBLISH.buckets)
+        """How long each ``publish`` held its caller up, seconds."""
         self._beats: Beats | None = None
         if isinstance(self._way, Outbox):
             self._way.recover(lambda part, at: self._notice(part, at, STOPPED))
@@ -219,6 +225,13 @@ class Publisher:
         """Parts minted so far."""
         return self._triggers
 
+    @property
+    def contact(self) -> Contact | None:
+        """How the last exchange with the broker went; None while there was none, or where the bus does not
+        keep it."""
+        found = getattr(self._way.bus, "contact", None)
+        return found if isinstance(found, Contact) else None
+
     # Parts
 
     def next_part(self, at: int | None = None, facts: Mapping[str, str] | None = None) -> PartKey:
@@ -267,6 +280,20 @@ class Publisher:
             InvalidField: a part of another station, or a value that a frame cannot carry.
             SourceError: the agent's log cannot be written.
         """
+        started = self._clock.monotonic()
+        delivery = self._publish(part, rgb, depth, captured_at, encoder)
+        with self._lock:
+            self.times.add(self._clock.monotonic() - started)
+        return delivery
+
+    def _publish(
+        self,
+        part: PartKey,
+        rgb: NDArray[np.uint8] | None,
+        depth: NDArray[np.uint16] | None,
+        captured_at: int | None,
+        encoder: int | None,
+    ) -> Delivery:
         if part.station != self.station:
             raise InvalidField(f"part {part}: this publisher sends for station {self.station}")
         _check("rgb", rgb, np.uint8, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import structlog
 
 from workers.archive.options import ArchiveOptions
@@ -13,6 +15,8 @@ from workers.commands.local import open_bus
 from workers.errors import SettingsError
 from workers.logs import configure_logs
 from workers.settings import Settings
+from workers.telemetry.archive import watch_archive
+from workers.telemetry.assembly import Assembly
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +33,11 @@ def run_archive(
     configure_logs(settings.log)
     require(options.format)
     storage = open_storage(to, endpoint=endpoint, create=True)
-    bus = open_bus(settings, "verdicts", "heatmaps", "frames")
-    try:
+    with ExitStack() as stack:
+        watch = Assembly("archive", settings.metrics)
+        stack.enter_context(watch.served())
+        bus = open_bus(settings, "verdicts", "heatmaps", "frames")
+        stack.callback(bus.close)
         sink = ArchiveSink(
             bus,
             storage,
@@ -40,10 +47,9 @@ def run_archive(
             heatmaps=settings.topic("heatmaps"),
             frames=settings.topic("frames"),
         )
-        with console.stop_on_signal() as stop:
-            sink.run(stop)
-    finally:
-        bus.close()
+        stop = stack.enter_context(console.stop_on_signal())
+        watch_archive(watch, sink, kafka=bus.contact, stop=stop)
+        sink.run(stop)
 
 
 def table_format(name: str) -> Format:

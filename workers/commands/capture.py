@@ -22,6 +22,8 @@ from workers.commands.local import open_bus
 from workers.errors import SettingsError
 from workers.logs import configure_logs
 from workers.settings import Settings
+from workers.telemetry.agent import watch_publisher
+from workers.telemetry.assembly import Assembly
 from workers.topics import StationMap
 
 # A buffer that takes the last of the disk would take it from the log of triggers.
@@ -104,10 +106,13 @@ def run_capture(
                 expired_after_s=None if send_expired else 1.0,
                 heartbeats=settings.topic("heartbeats"),
             )
-            with publisher:
-                agent = CaptureAgent(source, publisher, rate=rate, split=separate)
-                with console.stop_on_signal() as stop:
-                    report = agent.run(stop=stop)
+            watch = Assembly("agent", settings.metrics)
+            watch_publisher(watch, publisher)
+            agent = CaptureAgent(source, publisher, rate=rate, split=separate)
+            watch.live("loop", agent.pulse.trouble)
+            with publisher, watch.served(), console.stop_on_signal() as stop:
+                watch.stopping(stop)
+                report = agent.run(stop=stop)
             dropped, notices = publisher.dropped, publisher.notices
             left = publisher.close()
             # What came in while it was closing counts too.

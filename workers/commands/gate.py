@@ -18,6 +18,8 @@ from workers.gate.address import open_actuator
 from workers.logs import configure_logs
 from workers.settings import Settings
 from workers.store.keys import checked
+from workers.telemetry.assembly import Assembly
+from workers.telemetry.gate import GateWaits, watch_gate
 
 log = structlog.get_logger(__name__)
 
@@ -59,11 +61,14 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
     if options.parts.is_dir():
         raise SettingsError(f"--parts {options.parts}: a folder; name the agent's log of triggers in it")
     with ExitStack() as stack:
+        watch = Assembly("gate", settings.metrics)
+        stack.enter_context(watch.served())
         output = open_actuator(options.actuator)
         stack.callback(output.close)
         store = open_store(settings)
         journal = stack.enter_context(Journal(options.journal))
         stop = stack.enter_context(console.stop_on_signal())
+        waits = GateWaits()
         gate = Gate(
             store,
             LogPartSource(options.parts, station=options.station, travel_s=options.travel_s),
@@ -78,7 +83,9 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
             counted=output.counted,
             product_store=store,
             product_required=options.plc_product,
+            on_decision=waits.decided,
         )
+        watch_gate(watch, gate, waits, station=options.station, redis=store.contact, stop=stop)
         if options.until is not None:
             threading.Thread(target=_stop_after, args=(gate, options.until, stop), daemon=True).start()
         if not options.parts.exists():

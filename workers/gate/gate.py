@@ -40,8 +40,9 @@ from workers.gate.journal import ACTUATED, RECORDED, Entry, Journal, JournalErro
 from workers.gate.output import Output
 from workers.gate.parts import Arrival, PartSource
 from workers.gate.product import DueProduct, ProductStore
-from workers.gate.report import GateCounts, GateReport, percentiles
+from workers.gate.report import GateCounts, GateReport, GateState, percentiles
 from workers.gate.wall import WallWatch
+from workers.pulse import Pulse
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +58,8 @@ _FEED_BLOCK_MS = 20
 _FEED_RETRY_S = 0.2
 _FIRST_HEARING_S = 0.25
 _QUIET_NS = 200_000_000
+_STILL_S = 10.0
+"""A turn takes milliseconds, and seconds where the disk or the actuator is slow."""
 
 
 class Gate:
@@ -153,6 +156,7 @@ class Gate:
         self._journal_down = False
         self._source_down = False
         self._started = False
+        self.pulse = Pulse(_STILL_S, self._clock)
 
     # Outside
 
@@ -184,6 +188,7 @@ class Gate:
     def step(self, *, feed: bool = True) -> list[GateDecision]:
         """One turn of the loop; returns its decisions. ``feed=False`` where a thread steps the feed."""
         self.start()
+        self.pulse.turned()
         if feed:
             self._feed.step()
         self._watch_clock()
@@ -248,6 +253,11 @@ class Gate:
     def unwritten(self) -> int:
         """MISSING verdicts that the store has not got yet."""
         return self._feed.unwritten
+
+    def state(self) -> GateState:
+        """How it is now: for other threads than the loop's, and cheap, which the report is not."""
+        output, down = self._output, {"journal": self._journal_down, "source": self._source_down}
+        return self._counts.state(locked=self._challenges.locked, actuator=not output.failing, down=down)
 
     def report(self) -> GateReport:
         """The counts so far."""

@@ -32,6 +32,11 @@ class Output:
         self.stuck = False
         self.round_trip_ms = 0.0
 
+    @property
+    def failing(self) -> bool:
+        """Whether it did not confirm the last time that it closed, or that it was reached."""
+        return self.stuck or not self._beating
+
     def energise(self, part: PartKey, until: int) -> bool:
         """Open for this part; whether that is confirmed. It closes at ``until`` (see ``close_when_due``)."""
         if self.stuck:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,24 @@ class GateReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """How a gate is at one moment.
+
+    Attributes:
+        triggers, by_decision, alarms, locked: as in ``GateReport``.
+        actuator: whether it answers.
+        down: by name, whether the journal cannot be written and the source cannot be read.
+    """
+
+    triggers: int
+    by_decision: Mapping[str, int]
+    alarms: Mapping[str, int]
+    locked: str | None
+    actuator: bool
+    down: Mapping[str, bool]
+
+
 @dataclass(slots=True)
 class GateCounts:
     """What the gate adds up while it runs."""
@@ -116,6 +134,10 @@ class GateCounts:
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     actuator: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     round_trip: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+
+    def state(self, *, locked: str | None, actuator: bool, down: Mapping[str, bool]) -> GateState:
+        """With what the gate knows beside its counts."""
+        return GateState(self.triggers, dict(self.by_decision), dict(self.alarms), locked, actuator, down)
 
     def decided(self, final: GateDecision, entry: Entry) -> None:
         """Count one decision after its actuation."""

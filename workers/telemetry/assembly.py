@@ -53,9 +53,9 @@ class Assembly:
         """They are told what the loop does; before the worker is made."""
         self.observers.extend(observers)
 
-    def service(self, contact: Contact) -> None:
-        """The process is not ready while this service cannot be spoken to."""
-        self.health.add_ready(contact.service, lambda: contact.trouble(SERVICE_S))
+    def service(self, contact: Contact, within_s: float = SERVICE_S) -> None:
+        """The process is not ready while this service cannot be spoken to, or was not for so many seconds."""
+        self.health.add_ready(contact.service, lambda: contact.trouble(within_s))
 
     def until(self, name: str, why: str) -> Event:
         """The process is not ready before the event that is returned is set; ``why`` says what is missing."""

@@ -129,25 +129,3 @@ class Health:
             since = now if before is None or before[0] is not ok else before[1]
             self._since[name] = (ok, since)
         return Check(name, ok, why or "", since)
-
-
-class Pulse:
-    """The turns of a loop that has no watchdog: it stands still where the last is too long ago.
-
-    Args:
-        limit_s: how long one turn may take, seconds.
-    """
-
-    def __init__(self, limit_s: float, clock: Clock | None = None) -> None:
-        self._clock: Clock = clock or SystemClock()
-        self._limit = limit_s
-        self._turned = self._clock.monotonic()
-
-    def turned(self) -> None:
-        """The loop has come round."""
-        self._turned = self._clock.monotonic()
-
-    def trouble(self) -> str | None:
-        """Why the loop does not count as moving, or None."""
-        age = self._clock.monotonic() - self._turned
-        return None if age <= self._limit else f"the loop has not turned for {age:.0f} s"

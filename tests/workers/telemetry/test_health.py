@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.workers.telemetry.scraping import key, told
 from workers.clock import ManualClock
 from workers.contact import GRACE_S, Contact
-from workers.telemetry.health import Health, Pulse
+from workers.pulse import Pulse
+from workers.telemetry.health import Health
 
 
 def test_a_check_says_since_when_it_is_as_it_is() -> None:
