@@ -45,6 +45,7 @@ class ProductChange(RuleBasedStateMachine):
         self.stopped = False
         self.captured: dict[PartKey, tuple[int, str]] = {}
         self.may_change_at = 0
+        self.looked_at = 0
 
     @precondition(lambda self: self.line.clock.now() >= self.may_change_at)
     @rule(number=st.sampled_from([0, 1, 2, 2, 1, 7]), delay_s=st.floats(0.0, 0.2))
@@ -53,22 +54,22 @@ class ProductChange(RuleBasedStateMachine):
         self.site.plc.change(number, delay_s)
         self.may_change_at = self.line.clock.now() + round((delay_s + LOST_S + 0.01) * 1e9)
 
-    @rule(judged_as=st.sampled_from(["cap", "lid"]), late=st.booleans())
-    def part(self, judged_as: str, late: bool) -> None:
+    def part(self, judged_as: str) -> None:
         """A part is captured; a worker passes it as whatever product it took it for."""
         now = self.line.clock.now()
         part = PartKey("s1", 1_700_000_000_000_000_000, self.line.triggers)
         self.line.triggers += 1
         self.line.source.trigger(part, now + self.agent)
         self.captured[part] = (now, judged_as)
-        if late:
-            self.time(0.2)
         self.line.store.decide(verdict(part, product=judged_as, captured_at=now + self.agent))
 
-    @rule(seconds=st.floats(0.001, 0.6))
+    @rule(seconds=st.floats(0.01, 0.8))
     def time(self, seconds: float) -> None:
+        """Two parts in every 10 ms, one judged as each product: at most one of them may pass."""
         until = self.line.clock.now() + round(seconds * 1e9)
         while self.line.clock.now() < until:
+            for judged_as in PRODUCTS.values():
+                self.part(judged_as)
             if not self.stopped:
                 self.site.watch.step()
             self.line.gate.step()
@@ -101,9 +102,10 @@ class ProductChange(RuleBasedStateMachine):
 
     @invariant()
     def opened_only_for_the_product_that_was_on_the_line(self) -> None:
-        for part in self.line.recorder.passed:
+        for part in self.line.recorder.passed[self.looked_at :]:
             moment, judged_as = self.captured[part]
             assert PRODUCTS.get(self.site.plc.at(moment)) == judged_as
+        self.looked_at = len(self.line.recorder.passed)
 
     def teardown(self) -> None:
         # Whatever happened: once all is well again, a part of the right product passes, and none is lost.
@@ -111,14 +113,14 @@ class ProductChange(RuleBasedStateMachine):
         self.time(0.6)
         self.site.plc.change(1)
         self.time(0.6)
-        self.part("cap", late=False)
-        self.part("lid", late=False)
-        right, wrong = list(self.captured)[-2:]
+        self.time(0.1)
+        seen = list(self.captured)
+        right, wrong = seen[-2:]
         self.time(1.5)
         decisions = self.line.decisions()
         assert decisions[right].opened
         assert not decisions[wrong].opened
-        assert set(decisions) == set(self.captured)
+        assert set(seen) <= set(decisions)
         self.opened_only_for_the_product_that_was_on_the_line()
         self.line.journal.close()
         self.folder.cleanup()
@@ -126,8 +128,8 @@ class ProductChange(RuleBasedStateMachine):
 
 TestProductChange = ProductChange.TestCase
 TestProductChange.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
+    max_examples=10,
+    stateful_step_count=14,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
