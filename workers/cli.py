@@ -15,7 +15,16 @@ import typer
 
 from compose.process import LocalServicesError
 from schemas.errors import CrosscheckError
-from workers import cli_board, cli_changeover, cli_evidence, cli_gate, cli_models, cli_plan, cli_security
+from workers import (
+    cli_board,
+    cli_changeover,
+    cli_evidence,
+    cli_gate,
+    cli_models,
+    cli_plan,
+    cli_security,
+    cli_serving,
+)
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
 from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
@@ -77,6 +86,7 @@ def demo(
 
 cli_models.register(app)
 cli_evidence.register(app)
+cli_serving.register(app)
 
 
 @app.command()

@@ -170,14 +170,16 @@ RIGHTS: tuple[Rights, ...] = (
     ),
     Rights(
         process="operator",
-        does="makes topics, looks at dead letters, announces challenge parts",
+        does="makes topics, looks at dead letters, announces challenge parts, activates bundles",
         topics={
             "*": ("Create", "Describe", "Alter", "DescribeConfigs", "AlterConfigs"),
             "deadletter": ("Read",),
+            "control": ("Read", "Write"),
         },
-        keys=("{STATION}:challenge",),
-        commands=("del", "hset", "expire", "hgetall", "multi", "exec"),
-        beyond="it can shorten the retention of any topic, and so lose what is not read yet",
+        keys=("{STATION}:challenge", "worker:*"),
+        commands=("del", "hset", "expire", "hgetall", "multi", "exec", "scan"),
+        beyond="it can shorten the retention of any topic, and so lose what is not read yet; it chooses by"
+        " which bundle and threshold parts are passed",
     ),
     Rights(
         process="replay",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from inference.bundle import MANIFEST, check_name, read_bundle
+from inference.bundle import MANIFEST, Bundle, check_name, read_bundle
 from inference.errors import BundleError
 from workers.durable import sync_folder
 from workers.errors import RegistryError, SettingsError
@@ -29,8 +29,8 @@ class Store(Protocol):
     where: str
     """The place, for messages; never with a secret."""
 
-    def entries(self) -> list[Entry]:
-        """Every bundle in it that has its manifest."""
+    def entries(self, *, digests: bool = False) -> list[Entry]:
+        """Every bundle in it that has its manifest; with ``digests`` each manifest is read."""
         ...
 
     def download(self, product: str, version: str, folder: Path) -> None:
@@ -52,14 +52,17 @@ class Registry:
         self.folder = folder
         self.store = store
 
-    def entries(self) -> list[Entry]:
+    def entries(self, *, digests: bool = False) -> list[Entry]:
         """Every bundle, by product and version; one that is in both places is the folder's.
+
+        Args:
+            digests: read the manifests in the store too; without it entries of the store have no digest.
 
         Raises:
             RegistryError: the store is away.
         """
-        found = {} if self.store is None else {(e.product, e.version): e for e in self.store.entries()}
-        found |= {(e.product, e.version): e for e in folder_entries(self.folder)}
+        stored = [] if self.store is None else self.store.entries(digests=digests)
+        found = {(e.product, e.version): e for e in (*stored, *folder_entries(self.folder))}
         return sorted(found.values(), key=lambda e: (e.product, version_order(e.version)))
 
     def here(self) -> dict[str, str]:
@@ -96,6 +99,25 @@ class Registry:
             )
         return path
 
+    def check(self, product: str, version: str) -> Bundle:
+        """Read and check a bundle wherever it is, and leave nothing behind.
+
+        Raises:
+            BundleError: it is nowhere, damaged, or under another's name.
+            RegistryError: the store is away.
+        """
+        path = self.folder / check_name("product", product) / check_name("version", version)
+        if self.store is None or (path / MANIFEST).is_file():
+            bundle = read_bundle(self.fetch(product, version))
+            if (bundle.name, bundle.version) != (product, version):
+                raise BundleError(
+                    f"{path}: its manifest says {bundle.name}/{bundle.version}; teach {product}"
+                )
+            return bundle
+        with tempfile.TemporaryDirectory(prefix="crosscheck-") as draft:
+            self.store.download(product, version, Path(draft))
+            return self._check(Path(draft), product, version, None)
+
     def _download(self, path: Path, product: str, version: str, digest: str | None) -> None:
         if self.store is None:
             raise BundleError(
@@ -127,7 +149,7 @@ class Registry:
             if draft is not None:
                 shutil.rmtree(draft, ignore_errors=True)
 
-    def _check(self, draft: Path, product: str, version: str, digest: str | None) -> None:
+    def _check(self, draft: Path, product: str, version: str, digest: str | None) -> Bundle:
         where = f"{'' if self.store is None else self.store.where}/{product}/{version}"
         bundle = read_bundle(draft)
         if (bundle.name, bundle.version) != (product, version):
@@ -137,6 +159,7 @@ class Registry:
                 f"{where}: its manifest has the digest {bundle.digest[:12]}, asked for is {digest[:12]}:"
                 " two bundles have one name; teach another version"
             )
+        return bundle
 
 
 def _sweep(folder: Path) -> None:

@@ -7,6 +7,7 @@ is: that one is written last.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -71,18 +72,27 @@ class S3Store:
                 f"store {self.where}: {error}; check AWS_ENDPOINT_URL_S3 and the region"
             ) from None
 
-    def entries(self) -> list[Entry]:
+    def entries(self, *, digests: bool = False) -> list[Entry]:
         """Every bundle that has its manifest."""
         found: list[Entry] = []
         with self._guarded("list bundles"):
             for item in self._objects(self._prefix):
                 pieces = item["Key"][len(self._prefix) :].split("/")
                 if len(pieces) == 3 and pieces[2] == MANIFEST and all(map(_FILE.match, pieces)):
-                    written = item["LastModified"].timestamp()
                     found.append(
-                        Entry(product=pieces[0], version=pieces[1], digest=None, at=written, where="store")
+                        Entry(
+                            product=pieces[0],
+                            version=pieces[1],
+                            digest=self._digest(item["Key"]) if digests else None,
+                            at=item["LastModified"].timestamp(),
+                            where="store",
+                        )
                     )
         return found
+
+    def _digest(self, key: str) -> str:
+        body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
+        return hashlib.sha256(body.read(MAX_MANIFEST + 1)).hexdigest()
 
     def download(self, product: str, version: str, folder: Path) -> None:
         """Write the files of a bundle into an empty folder."""
