@@ -4,6 +4,10 @@ What is calibrated was never fitted on: validation frames are scored by the bran
 teaching frames by those of the other folds. Folds follow groups, since frames of one lot or recording
 resemble each other more than they resemble the next part. The standards of the features are fitted once, on
 all teaching frames: they hold a few numbers per channel.
+
+Confirmed normals that an earlier bundle rejected are taught and never calibrated. They were picked for their
+high scores: among the frames that set thresholds, a lot of nothing but such frames would weigh as much as any
+other lot, and raise the threshold for defects as well. Taught, they bring the scores of their like down.
 """
 
 from __future__ import annotations
@@ -58,6 +62,7 @@ def teach(
     station: Station | None = None,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
+    confirmed: Sequence[Item] = (),
 ) -> Path:
     """Teach a product and write its bundle to out/name/version; gives that folder.
 
@@ -71,6 +76,7 @@ def teach(
         station: the station's calibration, kept in the bundle; None where it has none.
         runtime: where networks that no package holds are found; None takes what is installed.
         progress: called with (stage, done, total).
+        confirmed: further normals, that an earlier bundle rejected: taught, and never calibrated.
 
     Raises:
         TeachError: these normals cannot make a bundle.
@@ -82,6 +88,7 @@ def teach(
     check_name("product", name)
     train, validation = list(dataset.train()), list(dataset.validation())
     _check_items(dataset, train, validation, settings)
+    _check_confirmed(confirmed, validation)
     preparation = plan(train, settings, report, station)
 
     device = torch.device(settings.device)
@@ -90,13 +97,15 @@ def teach(
     foreground = find_foreground(train, preparation, settings, report)
     frames = read_frames(train, preparation, foreground, profile, digest, report, "train")
     held_out = read_frames(validation, preparation, foreground, profile, digest, report, "validation")
-    features = profile.fit(frames, report)
+    hard = read_frames(confirmed, preparation, foreground, profile, digest, report, "confirmed")
+    features = profile.fit([*frames, *hard], report)
     taught = evidence_of(frames, features, report, "train tokens")
+    also = evidence_of(hard, features, report, "confirmed tokens")
     unseen = evidence_of(held_out, features, report, "validation tokens")
 
     kinds = profile.branches(preparation.full_mode)
-    seen = _out_of_fold(taught, profile, kinds, settings, report)
-    branches = _fit(taught, kinds, settings, report)
+    seen = _out_of_fold(taught, also, profile, kinds, settings, report)
+    branches = _fit([*taught, *also], kinds, settings, report)
     scoring = [profile.ready(branch) for branch in branches]
     for index, (frame, tiles) in enumerate(zip(held_out, unseen, strict=True)):
         seen.append((frame.group, [look(tile, scoring) for tile in tiles]))
@@ -131,6 +140,8 @@ def teach(
             "train": len(train),
             "validation": len(validation),
             "groups": len({group for group, _ in seen}),
+            "confirmed": len(confirmed),
+            "confirmed_groups": len({item.group for item in confirmed}),
         },
         "settings": settings.to_map(),
         "packages": {
@@ -271,6 +282,17 @@ def _check_items(
             )
 
 
+def _check_confirmed(confirmed: Sequence[Item], validation: Sequence[Item]) -> None:
+    held = {item.group for item in validation}
+    for item in confirmed:
+        if item.group in held:
+            # A lot that the branches know scores lower than one they do not: the threshold would be too low.
+            raise TeachError(
+                f"{item.name}: its lot {item.group!r} is one of the validation frames, which must stay"
+                " unseen: leave it out, or give it the lot it is really of"
+            )
+
+
 def _smaller(image: NDArray[Pixel], how: int) -> NDArray[Pixel]:
     scale = _ROI_SIDE / max(image.shape[:2])
     if scale >= 1:
@@ -298,12 +320,16 @@ def _fit(
 
 def _out_of_fold(
     evidence: Sequence[Sequence[Evidence]],
+    also: Sequence[Sequence[Evidence]],
     profile: Profile,
     kinds: Sequence[type[Branch]],
     settings: TeachSettings,
     report: Progress,
 ) -> list[tuple[str, list[Seen]]]:
-    """(group, raw maps of each tile) of every teaching frame, by branches that never saw its group."""
+    """(group, raw maps of each tile) of every teaching frame, by branches that never saw its group.
+
+    ``also`` is taught in every fold, and not scored.
+    """
     if not settings.calibration_folds:
         return []
     groups = [frame[0].group for frame in evidence]
@@ -312,6 +338,8 @@ def _out_of_fold(
     done = 0
     for fold in range(max(folds) + 1):
         others = [frame for frame, own in zip(evidence, folds, strict=True) if own != fold]
+        held = {group for group, own in zip(groups, folds, strict=True) if own == fold}
+        others += [frame for frame in also if frame[0].group not in held]
         branches = [profile.ready(branch) for branch in _fit(others, kinds, settings, report)]
         for frame, own in zip(evidence, folds, strict=True):
             if own == fold:

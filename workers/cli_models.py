@@ -53,6 +53,14 @@ def teach(
     station: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Calibration of the station, by `calibrate`.")
     ] = None,
+    review: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-review",
+            metavar="DIR",
+            help="Also teach the parts that were labelled as false rejects on the board: its review folder.",
+        ),
+    ] = None,
     seed: Seed = 0,
     roi: Annotated[bool, typer.Option(help="Look for the region of interest in the normals.")] = True,
     foreground: Annotated[bool, typer.Option(help="Tell the part from the belt around it.")] = True,
@@ -92,7 +100,14 @@ def teach(
         folds=folds,
         device=device,
     )
-    source = Source(data=data, kind=kind, category=category, same_field=same_field or None, station=station)
+    source = Source(
+        data=data,
+        kind=kind,
+        category=category,
+        same_field=same_field or None,
+        station=station,
+        review=review,
+    )
     run_teach(
         name,
         source,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from inference.bundle import read_bundle
-from inference.datasets.base import Dataset
+from inference.datasets.base import Dataset, Item
 from inference.datasets.open import open_dataset
 from inference.features.base import sub
 from inference.foreground import Foreground, Found
@@ -24,6 +24,7 @@ from inference.station import Station
 from inference.teach import teach
 from inference.teach_settings import TeachSettings
 from schemas.verdict import Mode
+from workers.board.normals import read_normals
 from workers.commands import console
 from workers.commands.threads import calmly
 
@@ -35,13 +36,15 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Which frames: a folder, its layout and product where they must be told, and their station."""
+    """Which frames: a folder, its layout and product where they must be told, their station, and the folder
+    of parts that people have labelled on the board."""
 
     data: Path
     kind: str | None = None
     category: str | None = None
     same_field: bool | None = None
     station: Path | None = None
+    review: Path | None = None
 
 
 def run_teach(
@@ -58,11 +61,19 @@ def run_teach(
         source.data, kind=source.kind, category=source.category, same_field=source.same_field
     )
     station = None if source.station is None else Station.load(source.station)
+    confirmed = [] if source.review is None else confirmed_of(source.review, name, dataset)
     calmly(settings.profile)
     out.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of work
     with console.progress() as report:
         bundle = teach(
-            dataset, out, name=name, settings=settings, station=station, runtime=runtime, progress=report
+            dataset,
+            out,
+            name=name,
+            settings=settings,
+            station=station,
+            runtime=runtime,
+            progress=report,
+            confirmed=confirmed,
         )
     manifest = read_manifest(bundle)
     picture = _show_roi(dataset, bundle, manifest)
@@ -82,6 +93,32 @@ def run_teach(
         console.out.print(f"{picture}: look at it; the whole part must be inside the box and the outline")
     console.out.print(f"bundle: {bundle}")
     console.write_json(json_file, {"bundle": str(bundle), "manifest": manifest})
+
+
+def confirmed_of(review: Path, name: str, dataset: Dataset) -> list[Item]:
+    """The confirmed normals of a product, as large as the frames of the data; says what was taken and left.
+
+    Raises:
+        SourceError: no such folder, or a part that is labelled both ways.
+        DatasetError: the data's first frame cannot be read.
+    """
+    first = dataset.train()[0].sample()
+    found = read_normals(
+        review,
+        name,
+        rgb_size=first.rgb_size,
+        depth_size=first.depth_size,
+        depth_scale=first.depth_scale,
+    )
+    lots = len({item.group for item in found.items})
+    console.out.print(
+        f"{review / name}: {len(found.items)} confirmed normals taken, of {lots} lots;"
+        f" {found.left.total()} left",
+        highlight=False,
+    )
+    for why, count in found.left.most_common():
+        console.out.print(f"  left {count}: {why}", highlight=False, markup=False)
+    return list(found.items)
 
 
 def _show_roi(dataset: Dataset, bundle: Path, manifest: dict[str, Any]) -> Path | None:
