@@ -34,24 +34,27 @@ class ScoreSketch:
         count, groups: frames and lots behind it.
         effective: how many independent frames would know the middle score as well; frames of one lot
             resemble each other, so that it is fewer than ``count``.
+        threshold: as it was taught; higher scores are rejects, whatever threshold was set since.
     """
 
     edges: tuple[float, ...]
     count: int
     groups: int
     effective: float
+    threshold: float
 
     @classmethod
     def of(cls, scores: Sequence[float], groups: Sequence[str], threshold: float) -> Self:
-        """Of at least one score that is not above the threshold; of all of them where none is."""
+        """Of at least one score; the lowest is never above the threshold that is kept."""
         values = np.asarray(scores, np.float64)
-        kept = values <= threshold if bool(np.any(values <= threshold)) else np.ones(len(values), bool)
+        threshold = max(float(threshold), float(values.min()))
+        kept = values <= threshold
         names = [name for name, keep in zip(groups, kept, strict=True) if keep]
         values = values[kept]
         edges = _quantiles(values, group_weights(names), np.linspace(0.0, 1.0, QUANTILES + 1))
         # One origin for every product: only the ratio of two variances is asked for.
         logs = np.log(np.maximum(values - values.min(), 0.0) + max(float(np.ptp(values)), 1e-9))
-        return cls(tuple(map(float, edges)), len(values), len(set(names)), _effective(logs, names))
+        return cls(tuple(map(float, edges)), len(values), len(set(names)), _effective(logs, names), threshold)
 
     def to_map(self) -> dict[str, Any]:
         """Plain values for the manifest."""
@@ -60,6 +63,7 @@ class ScoreSketch:
             "count": self.count,
             "groups": self.groups,
             "effective": round(self.effective, 2),
+            "threshold": self.threshold,
         }
 
     @classmethod
@@ -68,13 +72,16 @@ class ScoreSketch:
         if not isinstance(values, Mapping):
             return None
         edges, effective = values.get("edges"), _number(values.get("effective"))
+        threshold = _number(values.get("threshold"))
         count, groups = _number(values.get("count")), _number(values.get("groups"))
-        if not isinstance(edges, list) or len(edges) < 3 or effective is None or not count or not groups:
+        if not isinstance(edges, list) or len(edges) < 3 or not count or not groups:
             return None
         numbers = [number for edge in edges if (number := _number(edge)) is not None]
-        if len(numbers) != len(edges) or sorted(numbers) != numbers or effective <= 0:
+        if len(numbers) != len(edges) or sorted(numbers) != numbers:
             return None
-        return cls(tuple(numbers), int(count), int(groups), effective)
+        if effective is None or effective <= 0 or threshold is None:
+            return None
+        return cls(tuple(numbers), int(count), int(groups), effective, threshold)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,9 +96,10 @@ class ScoreSeries:
         """Bins below the threshold; one more is above."""
         return self._expected.size
 
-    def add(self, score: float, *, above: bool) -> bool:
-        """One part; ``above`` its threshold or not. Returns whether a block is full: then look."""
-        self._block[self.bins if above else bisect_left(self._edges, score)] += 1
+    def add(self, score: float) -> bool:
+        """One part. Returns whether a block is full: then look."""
+        within = score <= self.sketch.threshold
+        self._block[bisect_left(self._edges, score) if within else self.bins] += 1
         if self._block.sum() < self.pace.block:
             return False
         block, self._block = self._block, np.zeros(self.bins + 1)

@@ -27,7 +27,7 @@ class Seen:
         station, product: whose.
         bundle: digest of the bundle that judged.
         mode: which sensors the score rests on.
-        score: as in the verdict; ``above`` its threshold or not.
+        score: as in the verdict.
         brightness, distance, shift, tolerance, sketches: as in ``Look``.
     """
 
@@ -36,7 +36,6 @@ class Seen:
     bundle: str
     mode: Mode
     score: float
-    above: bool
     brightness: float | None = None
     distance: float | None = None
     shift: float | None = None
@@ -57,7 +56,7 @@ class ScoreWatch:
         """One part; whether the warning began or ended with it."""
         was = self.since is not None
         for at, series in enumerate((self.fast, self.slow)):
-            if series.add(seen.score, above=seen.above):
+            if series.add(seen.score):
                 self.look(at, series)
                 look = self.looks[at]
                 if look is not None:

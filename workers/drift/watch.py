@@ -179,8 +179,8 @@ def _seen(outcome: Outcome) -> Seen | None:
     verdict, look = outcome.verdict, outcome.look
     if verdict is None or look is None or outcome.standing is not None or outcome.belated:
         return None
-    mode, score, threshold = verdict.mode, verdict.score, verdict.threshold
-    if mode is None or score is None or threshold is None:
+    mode, score = verdict.mode, verdict.score
+    if mode is None or score is None:
         return None
     return Seen(
         verdict.part.station,
@@ -188,7 +188,6 @@ def _seen(outcome: Outcome) -> Seen | None:
         look.bundle,
         Mode(mode),
         score,
-        not score <= threshold,
         look.brightness,
         look.distance,
         look.shift,

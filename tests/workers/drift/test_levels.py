@@ -77,15 +77,15 @@ def test_another_station_of_the_bundle_is_measured_against_itself() -> None:
 
 
 def test_without_a_bundles_word_the_station_learns_its_own_and_says_so() -> None:
-    series = LevelSeries(None, -BRIGHTNESS_FLOOR)
+    begun, done = (LevelSeries(None, -BRIGHTNESS_FLOOR) for _ in range(2))
     for value in lamp(1, 3_000):
-        series.add(float(value))
-    assert series.learning
-    assert series.look() is None
-    for value in lamp(2, 2_000):
-        series.add(float(value))
-    assert not series.learning
-    look = series.look()
+        begun.add(float(value))
+    assert begun.learning
+    assert begun.look() is None
+    for value in lamp(1, 5_000):
+        done.add(float(value))
+    assert not done.learning
+    look = done.look()
     assert look is not None
     assert look.against == "station"
 

@@ -20,10 +20,8 @@ from workers.drift.window import Pace
 def warnings(series: ScoreSeries, line: Line) -> list[int]:
     """The parts at which a warning began."""
     alarm, out = Alarm(), []
-    for at, (score, above) in enumerate(
-        zip(line.scores.tolist(), (line.scores > line.threshold).tolist(), strict=True)
-    ):
-        if series.add(score, above=above):
+    for at, score in enumerate(line.scores.tolist()):
+        if series.add(score):
             look = series.look()
             if look is not None and alarm.see(look.excess, at) and alarm.on:
                 out.append(at)
@@ -36,7 +34,7 @@ def watched(line: Line, pace: Pace | None = None) -> list[int]:
 
 def normal_sketch(count: int = 2000) -> ScoreSketch:
     values = stats.norm.ppf((np.arange(count) + 0.5) / count)
-    return ScoreSketch.of([float(v) for v in values], [str(n) for n in range(count)], np.inf)
+    return ScoreSketch.of([float(v) for v in values], [str(n) for n in range(count)], 2.5)
 
 
 @pytest.mark.parametrize(("lot", "alike"), [(1, 0.0), (40, 0.3), (100, 0.3)])
@@ -118,18 +116,20 @@ def test_first_parts_that_are_not_like_the_calibration_do_not_join_it() -> None:
 def test_too_few_parts_say_nothing() -> None:
     series = ScoreSeries(normal_sketch())
     for _ in range(400):
-        series.add(9.0, above=False)
+        series.add(9.0)
     assert series.look() is None
 
 
-@given(st.lists(st.floats(-50, 50), min_size=3, max_size=60), st.integers(0, 1000))
+@given(st.lists(st.floats(-50, 50), min_size=3, max_size=60), st.floats(-60, 60), st.integers(0, 1000))
 @settings(max_examples=60)
-def test_any_calibration_makes_bins_that_every_score_has_a_place_in(values: list[float], seed: int) -> None:
-    sketch = ScoreSketch.of(values, [str(n) for n in range(len(values))], np.inf)
+def test_any_calibration_makes_bins_that_every_score_has_a_place_in(
+    values: list[float], limit: float, seed: int
+) -> None:
+    sketch = ScoreSketch.of(values, [str(n) for n in range(len(values))], limit)
     series = ScoreSeries(sketch, Pace(block=5, window=20, learn=100))
     rng = np.random.default_rng(seed)
     for score in rng.choice([*values, -1e9, 1e9], 120):
-        series.add(float(score), above=bool(rng.random() < 0.2))
+        series.add(float(score))
     look = series.look()
     assert look is not None
     assert look.psi >= 0
@@ -147,12 +147,12 @@ def test_a_state_that_was_kept_goes_on_as_if_nothing_had_been(seed: int, first: 
     scores = [float(x) for x in rng.normal(size=first + then)]
     whole, begun = ScoreSeries(sketch, pace), ScoreSeries(sketch, pace)
     for score in scores[:first]:
-        begun.add(score, above=score > 2)
+        begun.add(score)
     resumed = ScoreSeries.from_map(json.loads(json.dumps(begun.to_map())), sketch, pace)
     for score in scores:
-        whole.add(score, above=score > 2)
+        whole.add(score)
     for score in scores[first:]:
-        resumed.add(score, above=score > 2)
+        resumed.add(score)
     a, b = whole.look(), resumed.look()
     assert (a is None) == (b is None)
     if a is not None and b is not None:
@@ -166,7 +166,7 @@ def test_a_sketch_survives_its_manifest_and_splits_the_normals_into_like_shares(
     rng = np.random.default_rng(seed)
     values = [float(v) for v in rng.normal(size=n)]
     groups = [f"g{i % 7}" for i in range(n)]
-    sketch = ScoreSketch.of(values, groups, np.inf)
+    sketch = ScoreSketch.of(values, groups, 9.0)
     assert 1 <= sketch.effective <= n
     read = ScoreSketch.from_map(json.loads(json.dumps(sketch.to_map())))
     assert read is not None
@@ -176,6 +176,15 @@ def test_a_sketch_survives_its_manifest_and_splits_the_normals_into_like_shares(
         assert shares == pytest.approx(np.full(QUANTILES, 1 / QUANTILES), abs=0.03)
 
 
-@pytest.mark.parametrize("values", [None, {}, {"edges": [1, 2]}, {"edges": [3, 2, 1], "count": 3}, "x"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        {},
+        {"edges": [1, 2]},
+        {"edges": [3, 2, 1], "count": 3, "groups": 1, "effective": 1, "threshold": 1},
+        "x",
+    ],
+)
 def test_a_bundle_without_a_sketch_that_can_be_read_has_none(values: object) -> None:
     assert ScoreSketch.from_map(values) is None
