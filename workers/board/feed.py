@@ -37,6 +37,7 @@ FIRST = 50_000
 """Part keys remembered, so that a verdict that is said again is not counted again."""
 LABELS = 50_000
 LETTERS = 50
+WORKERS = 200
 
 TO_REVIEW = (Decision.REJECT, Decision.REVIEW)
 
@@ -77,6 +78,7 @@ class Feed:
         self._waiting: OrderedDict[PartKey, Row] = OrderedDict()
         self._labels: OrderedDict[PartKey, Label] = OrderedDict()
         self._queue: deque[tuple[int, Row]] = deque(maxlen=QUEUE)
+        self._workers: dict[str, None] = {}
         self._sequence = 0
         self._letters: deque[dict[str, Any]] = deque(maxlen=LETTERS)
         self.scores = Scores()
@@ -113,6 +115,9 @@ class Feed:
             self._waiting[verdict.part] = row
             if len(self._waiting) > WAITING:
                 self._waiting.popitem(last=False)
+        self._workers[verdict.worker] = None
+        if len(self._workers) > WORKERS:
+            del self._workers[next(iter(self._workers))]
         self.scores.add(verdict)
         station = self._station(verdict.part.station)
         at, now = verdict.decided_at / 1e9, self._clock.now() / 1e9
@@ -231,6 +236,16 @@ class Feed:
         """The stations that are known."""
         with self._lock:
             return list(self._stations)
+
+    def products(self) -> list[str]:
+        """The products there are scores of."""
+        with self._lock:
+            return sorted({product for product, _ in self.scores.kinds()})
+
+    def workers(self) -> list[str]:
+        """Whom verdicts name as their worker; not all of them need be workers, or live."""
+        with self._lock:
+            return list(self._workers)
 
     def rate(self, now: float) -> float:
         """Verdicts a second, of all stations, over the last ten seconds."""

@@ -82,7 +82,7 @@ class BoardServer:
         self.tails = tuple(
             Tail(kafka.get, settings.topic(name), handler, history=history) for name, handler, history in take
         )
-        self.watch = Watch(redis, self.feed.names)
+        self.watch = Watch(redis, self.feed.names, self.feed.workers)
         auth = Auth(None if token is None else token.get_secret_value(), clock)
         state = State(self.feed, self.watch, self.tails, self.tails[2], clock, auth.can_sign_in)
         self.events = Events(self.feed, state)
@@ -111,7 +111,7 @@ class BoardServer:
             events=self.events,
             pictures=self.pictures,
             reviews=self.reviews,
-            shadow=Shadow(),
+            shadow=Shadow(redis, self.feed.products, clock),
             auth=auth,
             clock=clock,
             hosts=Hosts([*listed, host]),

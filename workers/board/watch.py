@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
 
 from workers.board.sinks import Redis
-from workers.errors import ServiceError
+from workers.drift.reading import READINGS, DriftReading, readings_from
+from workers.errors import ServiceError, SettingsError
 from workers.steps.sensors import SENSORS
 from workers.store import keys
 from workers.store.connection import guarded
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 1.0
 MAX_WORKERS = 1_000
+WALK_STEPS = 10
+WALK_COUNT = 1_000
 _MS = 1_000_000
 STATES = ("up", "suspect", "down", "recovering")
 
@@ -46,9 +49,13 @@ class Seen:
 class Watch:
     """Looks at Redis; the last look is in ``seen``. While Redis is away the look before stays, marked so."""
 
-    def __init__(self, redis: Redis, stations: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, redis: Redis, stations: Callable[[], list[str]], workers: Callable[[], list[str]]
+    ) -> None:
         self._redis = redis
         self._stations = stations
+        self._told = workers
+        self._roll = Roll()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._away = False
@@ -76,7 +83,7 @@ class Watch:
             names = self._stations()
             self.seen = Seen(
                 up=True,
-                workers=_workers(store),
+                workers=self._roll.look(store, self._told()),
                 **_stations_of(store, names),
             )
         except ServiceError as error:
@@ -100,10 +107,54 @@ class Watch:
             self._stop.wait(EVERY_S)
 
 
+class Roll:
+    """Which workers there are: those that verdicts name, and those that a walk over Redis' keys finds.
+
+    A database holds a key for each part of a week. To look through all of them every second would cost Redis
+    more than the line does, so the walk takes some thousand a second and begins again at its end.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+        self._cursor = 0
+
+    def look(self, store: VerdictStore, told: Iterable[str]) -> tuple[dict[str, Any], ...]:
+        """The heartbeats that are fresh, by name; ``told`` are names out of verdicts. Raises StoreError."""
+        self._walk(store)
+        for name in told:
+            if _is_name(name):
+                self._names[name] = None
+        while len(self._names) > MAX_WORKERS:
+            del self._names[next(iter(self._names))]
+        names = sorted(self._names)
+        states = hashes(store, [keys.worker(name) for name in names])
+        self._names = {name: None for name, state in zip(names, states, strict=True) if state}
+        return tuple(worker_of(name, state) for name, state in zip(names, states, strict=True) if state)
+
+    def _walk(self, store: VerdictStore) -> None:
+        with guarded(store.client, "list workers"):
+            for _ in range(WALK_STEPS):
+                found = store.client.scan(self._cursor, match="worker:*", count=WALK_COUNT)
+                self._cursor, names = cast("tuple[int, list[bytes]]", found)
+                for name in names:
+                    text = name.decode(errors="replace").removeprefix("worker:")
+                    if _is_name(text):
+                        self._names[text] = None
+                if self._cursor == 0:
+                    return
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return bool(keys.worker(text))
+    except SettingsError:
+        return False
+
+
 def _stations_of(store: VerdictStore, names: list[str]) -> dict[str, Any]:
     wanted = [keys.sensor(name, sensor) for name in names for sensor in SENSORS]
     wanted += [keys.product(name) for name in names]
-    found = _hashes(store, wanted)
+    found = hashes(store, wanted)
     each = len(SENSORS)
     sensors = {
         name: {sensor: sensor_of(found[at * each + number]) for number, sensor in enumerate(SENSORS)}
@@ -111,16 +162,33 @@ def _stations_of(store: VerdictStore, names: list[str]) -> dict[str, Any]:
     }
     changes = dict(zip(names, found[each * len(names) :], strict=True))
     due = {name: text for name, state in changes.items() if (text := state.get("product", "")[:128])}
-    return {"sensors": sensors, "due": due}
+    return {"sensors": sensors, "due": due, "drift": _drift(store, names)}
 
 
-def _workers(store: VerdictStore) -> tuple[dict[str, Any], ...]:
-    names = store.workers()[:MAX_WORKERS]
-    states = _hashes(store, [keys.worker(name) for name in names])
-    return tuple(worker_of(name, state) for name, state in zip(names, states, strict=True) if state)
+def _drift(store: VerdictStore, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    if not names:
+        return {}
+    with guarded(store.client, "read what drifts"):
+        # Not the whole hash: the sketches beside it are large.
+        pipe = store.client.pipeline(transaction=False)
+        for name in names:
+            pipe.hget(keys.drift(name), READINGS)
+        raw = cast("list[bytes | None]", pipe.execute())
+    return {
+        name: [drift_of(reading) for reading in readings_from(found)]
+        for name, found in zip(names, raw, strict=True)
+        if found is not None
+    }
 
 
-def _hashes(store: VerdictStore, names: list[str]) -> list[dict[str, str]]:
+def drift_of(reading: DriftReading) -> dict[str, Any]:
+    """A reading as the state has it; times in milliseconds."""
+    since = reading.since
+    return reading.to_map() | {"since": None if since is None else since // _MS, "at": reading.at // _MS}
+
+
+def hashes(store: VerdictStore, names: list[str]) -> list[dict[str, str]]:
+    """The hashes of these keys, in one round trip; empty where there is none. Raises StoreError."""
     if not names:
         return []
     with guarded(store.client, "read the state of the line"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -90,21 +90,28 @@ class ShadowReport:
         }
 
 
-def read_shadow(store: VerdictStore) -> list[ShadowReport]:
+def read_shadow(store: VerdictStore, products: Iterable[str] | None = None) -> list[ShadowReport]:
     """Every shadow run that Redis still knows, by product. What cannot be read is left out.
+
+    Args:
+        products: only of these; None walks over every key there is, which takes long in a large database.
 
     Raises StoreError where Redis does not answer.
     """
     client = store.client
     out = []
     with guarded(client, "read the shadow runs"):
-        names = cast("Any", client.scan_iter(match="shadow:*", count=500))
-        for name in sorted({one for one in names if one.count(b":") == 1}):
+        if products is None:
+            found = cast("Any", client.scan_iter(match="shadow:*", count=500))
+            names = {one.decode() for one in found if one.count(b":") == 1}
+        else:
+            names = {keys.shadow(product) for product in products}
+        for name in sorted(names):
             values = _texts(cast("Mapping[bytes, bytes]", client.hgetall(name)))
-            product = name.decode().removeprefix("shadow:")
+            product = name.removeprefix("shadow:")
             streams = [keys.shadow_disagreed(product), keys.shadow_recent(product)]
-            found = [cast("list[Any]", client.xrevrange(stream, count=RECENT)) for stream in streams]
-            parts = [part for entries in found for _, fields in entries for part in _part(_texts(fields))]
+            told = [cast("list[Any]", client.xrevrange(stream, count=RECENT)) for stream in streams]
+            parts = [part for entries in told for _, fields in entries for part in _part(_texts(fields))]
             report = _report(product, values, tuple(parts[:RECENT]))
             out.extend([] if report is None else [report])
     return out
