@@ -33,6 +33,8 @@ REDIS_VERDICTS_S = 20_000
 # Chosen: how full things are planned to be. Change them where you know your machines better.
 WORKER_LOAD = 0.6
 """Of a worker's time: the rest catches up after a takeover, and takes the swing of the line."""
+SURVIVOR_LOAD = 0.9
+"""Of each worker's time while one of them is gone: below 1, or nothing is ever caught up."""
 REDIS_LOAD = 0.5
 """Of a Redis' writes a second: gates and board read from the same thread."""
 REDIS_SPARE = 1.5
@@ -90,7 +92,7 @@ class Line:
             raise SettingsError(f"not passed {self.not_passed}: expected a share from 0 to 1")
         if self.verdict_hours < self.retention_hours:
             raise SettingsError(
-                f"verdicts stand {self.verdict_hours:g} h and frames are kept {self.retention_hours:g} h: a frame"
+                f"verdicts stand {self.verdict_hours:g} h, frames stay {self.retention_hours:g} h: a frame"
                 " read after its verdict is gone would be judged anew; raise the first or lower the second"
             )
 
@@ -140,14 +142,13 @@ class Size:
         small = parts * (
             VERDICT_RECORD * hours + HEATMAP_RECORD * self.line.not_passed * self.line.retention_hours
         )
-        return (frames.retention_bytes * frames.partitions + small) * self.line.replicas / 1e9
+        return (frames.retention_bytes * self.partitions + small) * self.line.replicas / 1e9
 
     @property
     def topics(self) -> TopicPlan:
-        """The plan by which ``crosscheck topics`` makes them."""
-        names = [f"s{number}" for number in range(1, self.line.stations + 1)]
+        """The plan by which ``crosscheck topics`` makes them, for one station: each has its own partition."""
         return TopicPlan(
-            StationMap.balanced(names),
+            StationMap({"s1": 0}),
             frames_per_second=self.line.fps,
             frame_bytes=self.line.frame_bytes,
             retention_hours=self.line.retention_hours,
@@ -171,11 +172,12 @@ class Size:
 
     @property
     def workers(self) -> int:
-        """As many as score all frames at the planned load; 2 at least, for one may die.
+        """As many as score all frames at the planned load, and keep up when one of them has died.
 
         More than there are partitions would stand idle: see ``fits``.
         """
-        return max(2, math.ceil(self.frames_per_s / self.worker_fps - 1e-9))
+        surviving = self.worker_fps / WORKER_LOAD * SURVIVOR_LOAD
+        return max(_up(self.frames_per_s / self.worker_fps), _up(self.frames_per_s / surviving) + 1)
 
     @property
     def fits(self) -> bool:
@@ -205,7 +207,7 @@ class Size:
     @property
     def lag_threshold(self) -> int:
         """Records behind per worker at which another is started: one second of its work."""
-        return max(1, math.floor(self.worker_fps))
+        return max(1, round(self.worker_fps))
 
     def needs(self) -> Iterator[Need]:
         """Every line of the plan."""
@@ -233,19 +235,19 @@ class Size:
         yield Need(
             "brokers",
             f"{self.brokers:,}",
-            f"at most {BROKER_MB_S:g} MB/s, {BROKER_TB:g} TB and {BROKER_PARTITIONS:,} copies of partitions each;"
-            f" {line.replicas} at least",
+            f"at most {BROKER_MB_S:g} MB/s, {BROKER_TB:g} TB and {BROKER_PARTITIONS:,} copies of partitions"
+            f" each; {line.replicas} at least",
         )
         yield Need(
             "one worker",
             f"{self.worker_fps:,.1f} /s",
             f"{min(line.cores, MOST_CORES)} x 1000 / {line.frame_ms:g} ms x {WORKER_LOAD:g} of its time",
         )
-        why = "2 at least, for one may die" if self.workers == 2 else "rounded up"
+        why = f"and the rest keeps up at {SURVIVOR_LOAD:g} of its time when one is gone"
         if not self.fits:
             why = "MORE THAN PARTITIONS CAN FEED: a station is scored by one worker; give workers more cores"
         yield Need(
-            "workers", f"{self.workers:,}", f"{self.frames_per_s:,.1f} / {self.worker_fps:,.1f}, {why}"
+            "workers", f"{self.workers:,}", f"{self.frames_per_s:,.1f} / {self.worker_fps:,.1f}; {why}"
         )
         yield Need(
             "Redis memory",
@@ -268,6 +270,11 @@ class Size:
             f"{self.lag_threshold:,}",
             "records behind a worker: one second of its work",
         )
+
+
+def _up(count: float) -> int:
+    """Rounded up, but for what arithmetic with floats adds."""
+    return math.ceil(count - 1e-9)
 
 
 def size_of(gigabytes: float) -> str:
