@@ -70,6 +70,7 @@ class GateLine:
         self.alarms: list[str] = []
         self.triggers = 0
         self.options: dict[str, bool] = {}
+        self.on_decision: Callable[[GateDecision, Entry], None] | None = None
         self.max_bytes = MAX_BYTES
         self.journal = Journal(self.path, sync=False)
         self.gate = self._gate()
@@ -88,6 +89,7 @@ class GateLine:
             hold_s=HOLD_S,
             early=self.options.get("early", False),
             alarm=self._alarm,
+            on_decision=self.on_decision,
             product_store=self.store if self.options.get("product") else None,
             product_required=self.options.get("required", False),
         )

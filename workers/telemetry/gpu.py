@@ -24,6 +24,7 @@ class GpuCollector:
     def collect(self) -> Iterable[Family]:
         """What this process holds, and what the device has."""
         if self._device.type != "cuda":
+            yield family(names.GPU_MEMORY, {})
             return
         device = self._device
         free, total = torch.cuda.mem_get_info(device)
