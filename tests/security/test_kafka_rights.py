@@ -12,10 +12,13 @@ from tests.security.conftest import GROUP, PREFIX
 from tests.security.servers import PASSWORD, SecureKafka
 from workers.bus.base import Bus, Consumer, Record, TopicPartition
 from workers.bus.kafka import KafkaBus
+from workers.clock import SystemClock
 from workers.commands.local import open_bus
 from workers.errors import BusError
 from workers.rights import RIGHTS, user
+from workers.serving import desk
 from workers.settings import Settings
+from workers.steps.control import ControlReader
 from workers.topics import StationMap, TopicPlan
 
 pytestmark = pytest.mark.services
@@ -60,7 +63,7 @@ def processes(secure_broker: SecureKafka) -> Iterator[Processes]:
         inside = KafkaBus(secure_broker.inside)
         producer = inside.producer()
         for topic in TOPICS:
-            producer.send(f"{PREFIX}.{topic}", b"there", partition=0).wait(10)
+            producer.send(f"{PREFIX}.{topic}", b"there", key=b"k", partition=0).wait(10)
         inside.close()
         yield made
 
@@ -68,7 +71,7 @@ def processes(secure_broker: SecureKafka) -> Iterator[Processes]:
 def send(bus: Bus, topic: str) -> None:
     producer = bus.producer(delivery_timeout=5.0)
     try:
-        producer.send(f"{PREFIX}.{topic}", b"new", partition=0).wait(8)
+        producer.send(f"{PREFIX}.{topic}", b"new", key=b"k", partition=0).wait(8)
     finally:
         producer.close()
 
@@ -170,3 +173,17 @@ def test_only_the_operator_makes_topics(processes: Processes) -> None:
     assert processes.bus("worker").partitions(f"{PREFIX}.frames") == 3
     with pytest.raises(BusError, match="crosscheck rights"):
         TopicPlan(StationMap({"s1": 0}), prefix="another").apply(processes.bus("operator"))
+
+
+def test_an_operator_activates_and_a_worker_hears_it_by_its_own_rights(processes: Processes) -> None:
+    topic = f"{PREFIX}.control"
+    reader = ControlReader(processes.bus("worker"), topic, SystemClock())
+    try:
+        before = len(reader.read_all(10))
+        command = desk.activation("cap", "2", None, None, "1")
+        desk.send(processes.bus("operator"), topic, command)
+        heard = [one.command for one in reader.read_all(10)]
+        assert (before, heard) == (0, [command])
+    finally:
+        reader.close()
+    assert desk.in_service(processes.bus("operator"), topic).activated == {"cap": command}
