@@ -4,9 +4,10 @@
     python docs/examples/genicam_harvesters.py --kafka broker:9092 --stations stations.json \
         --station s1 --product cap --cti /opt/vendor/producer.cti
 
-The photo-eye itself triggers the camera (TriggerMode On, TriggerSource Line0): each buffer is one part. One
-that arrives damaged is a part too: the gate saw it. Switch the camera's own registration on, so that depth
-lies on the colour image's pixels.
+The photo-eye itself triggers the camera (TriggerMode On, TriggerSource Line0): each buffer is one part.
+harvesters drops a buffer that arrives incomplete, and so its part is never minted: let the gate compare the
+PLC's count of parts with its own (`--actuator 'modbus://...&counter=N'`), which finds and tells it. Switch
+the camera's own registration on, so that depth lies on the colour image's pixels.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgpack
-from kafka import KafkaConsumer
 
 
 def first_of_each_part(values: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -22,6 +21,8 @@ def first_of_each_part(values: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    from kafka import KafkaConsumer
+
     topic = sys.argv[2] if len(sys.argv) > 2 else "inspection.verdicts"
     consumer = KafkaConsumer(topic, bootstrap_servers=sys.argv[1], group_id=None, auto_offset_reset="latest")
     for verdict in first_of_each_part(record.value for record in consumer):

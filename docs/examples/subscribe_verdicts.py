@@ -4,8 +4,6 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from kafka import KafkaConsumer
-
 from schemas.part import PartKey
 from schemas.verdict import Verdict
 from schemas.wire import decode_verdict
@@ -24,6 +22,8 @@ def first_of_each_part(values: Iterable[bytes], remember: int = 100_000) -> Iter
 
 
 if __name__ == "__main__":
+    from kafka import KafkaConsumer
+
     topic = sys.argv[2] if len(sys.argv) > 2 else "inspection.verdicts"
     consumer = KafkaConsumer(topic, bootstrap_servers=sys.argv[1], group_id=None, auto_offset_reset="latest")
     for verdict in first_of_each_part(record.value for record in consumer):

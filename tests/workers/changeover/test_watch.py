@@ -77,11 +77,11 @@ def test_the_plc_is_answered_once_every_worker_has_the_product(site: Site) -> No
     site.worker_takes("w2")
     site.run(0.3)
     assert site.plc.acks == [0, 1]
-    assert site.watch.ready
+    assert [site.watch.ready] == [True]
     site.plc.change(2)
     site.run(0.3)
     assert site.plc.acks == [0, 1, 0]
-    assert not site.watch.ready
+    assert [site.watch.ready] == [False]
     site.worker_takes("w1")
     site.worker_takes("w2")
     site.run(0.3)
