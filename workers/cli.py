@@ -24,6 +24,7 @@ from workers import (
     cli_plan,
     cli_security,
     cli_serving,
+    cli_shadow,
 )
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
@@ -87,6 +88,7 @@ def demo(
 cli_models.register(app)
 cli_evidence.register(app)
 cli_serving.register(app)
+cli_shadow.register(app)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from workers.store import keys
@@ -12,6 +12,20 @@ from workers.store.verdicts import VerdictStore
 
 RECENT = 50
 """Parts that a report shows."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+COUNTS = (
+    "count",
+    "agree",
+    "active_pass_candidate_reject",
+    "active_reject_candidate_pass",
+    "failed",
+    "unmatched",
+    "unscored",
+    "skipped",
+    "started",
+    "at",
+)
+"""Whole numbers of the hash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +73,10 @@ class ShadowReport:
         active_reject_candidate_pass: the other way round.
         failed: parts that the candidate could not score.
         unmatched: parts whose verdict did not come in time.
-        skipped: parts that were not looked at, to keep up.
-        latency_ms: mean milliseconds of the candidate for one part.
+        unscored: parts whose verdict has no score, such as STALE: nothing to compare with.
+        skipped: records that were not looked at, to keep up; a part whose sensors came apart counts twice.
+        latency_ms: mean milliseconds of the candidate for one part, decoding included.
+        active_ratios, candidate_ratios: score / threshold at ``QUANTILES`` of the last parts; empty without.
         started, at: milliseconds since the epoch of the run's begin and of its last word.
         running: whether the run has not ended by itself; one that was killed shows by an old ``at``.
         recent: the newest parts, disagreements first.
@@ -75,19 +91,21 @@ class ShadowReport:
     active_reject_candidate_pass: int
     failed: int
     unmatched: int
+    unscored: int
     skipped: int
     latency_ms: float | None
     started: int
     at: int
     running: bool
+    active_ratios: tuple[float, ...] = ()
+    candidate_ratios: tuple[float, ...] = ()
     recent: tuple[ShadowPart, ...] = ()
 
     def to_map(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        names = [name for name in self.__slots__ if name != "recent"]
-        return {name: getattr(self, name) for name in names} | {
-            "recent": [one.to_map() for one in self.recent]
-        }
+        names = [one.name for one in fields(self) if one.name != "recent"]
+        values = {name: getattr(self, name) for name in names}
+        return values | {"recent": [one.to_map() for one in self.recent]}
 
 
 def read_shadow(store: VerdictStore, products: Iterable[str] | None = None) -> list[ShadowReport]:
@@ -118,17 +136,6 @@ def read_shadow(store: VerdictStore, products: Iterable[str] | None = None) -> l
 
 
 def _report(product: str, values: Mapping[str, str], recent: tuple[ShadowPart, ...]) -> ShadowReport | None:
-    counts = (
-        "count",
-        "agree",
-        "active_pass_candidate_reject",
-        "active_reject_candidate_pass",
-        "failed",
-        "unmatched",
-        "skipped",
-        "started",
-        "at",
-    )
     try:
         return ShadowReport(
             product=product,
@@ -137,7 +144,9 @@ def _report(product: str, values: Mapping[str, str], recent: tuple[ShadowPart, .
             latency_ms=float(values["latency_ms"]) if values.get("latency_ms") else None,
             running=values.get("running") == "1",
             recent=recent,
-            **{name: int(values[name]) for name in counts},
+            active_ratios=_floats(values.get("active_ratios", "")),
+            candidate_ratios=_floats(values.get("candidate_ratios", "")),
+            **{name: int(values[name]) for name in COUNTS},
         )
     except (KeyError, ValueError):
         return None
@@ -158,6 +167,10 @@ def _part(values: Mapping[str, str]) -> list[ShadowPart]:
         ]
     except (KeyError, ValueError):
         return []
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split())
 
 
 def _texts(raw: Mapping[bytes, bytes]) -> dict[str, str]:
