@@ -37,7 +37,7 @@ def shadow(
     log: Log = None,
     json_file: Json = None,
 ) -> None:
-    """Score the line's frames with a candidate bundle, beside the workers, and compare; it decides nothing."""
+    """Score the line's frames with a candidate bundle too, and compare; it decides nothing."""
     from workers.commands.local import settings_here
     from workers.commands.shadow import run_shadow
 
