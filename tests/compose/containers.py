@@ -34,6 +34,11 @@ class Service:
         return str(self.raw.get("image", "")).startswith(OWN_IMAGE)
 
     @property
+    def optional(self) -> bool:
+        """Whether it is started only where its profile is asked for."""
+        return "profiles" in self.raw
+
+    @property
     def environment(self) -> dict[str, str | None]:
         """Its variables; None where the value comes from the shell."""
         found = self.raw.get("environment", {})

@@ -168,7 +168,7 @@ def test_a_gate_watches_the_log_of_its_own_station() -> None:
 def test_what_it_waits_for_can_come(service: Service) -> None:
     for name, condition in service.needs.items():
         other = SERVICES[name]
-        assert "profiles" not in other.raw, f"{service.name} waits for {name}, which is not always started"
+        assert not other.optional, f"{service.name} waits for {name}, which is not always started"
         if condition == "service_healthy":
             assert other.raw["healthcheck"].get("test"), f"{service.name} waits for {name}: no health check"
         else:
