@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 BEAT_S = 2.0
 LAG_S = 4.0
 """How often the broker is asked where partitions end, at most."""
+ANSWER_S = 10.0
+"""The broker's answer may take so long without the worker counting as stuck."""
 ASK_AGAIN = 3
 """After an answer that was none, so many times what it took pass before the next question: one that takes
 seconds leaves the loop its time."""
@@ -125,6 +127,7 @@ class Vitals:
             return
         self._next_lag = now + min(LAG_S, self._watchdog.lag_check_s)
         places = consumer.assignment()
+        self._watchdog.busy(ANSWER_S, excuses=False)
         try:
             ends = consumer.end_offsets(places) if places else {}
         except BusError as error:

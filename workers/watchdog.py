@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 import structlog
@@ -38,6 +38,8 @@ class _Turn:
     at: float
     # How long the loop may now take until its next turn, seconds.
     allowed: float
+    # Whether partitions that stood still meanwhile had a reason.
+    excuses: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +90,20 @@ class Watchdog:
                 to move. A pause because too much is held is no such reason: what is held has to move.
         """
         now = self._clock.monotonic()
-        if paused or self._turn.allowed > self._stall_s:
+        if paused or (self._turn.allowed > self._stall_s and self._turn.excuses):
             self._excused = now
         self._turn = _Turn(now, self._stall_s)
 
-    def busy(self, seconds: float) -> None:
+    def busy(self, seconds: float, *, excuses: bool = True) -> None:
         """The loop's next turn may take ``seconds``: called before a run of the model, with a bound on it.
 
         Until then nothing is a stall. The next `turned` ends it.
+
+        Args:
+            excuses: partitions need not have moved meanwhile. Not for what is done every few seconds: none
+                would ever have to.
         """
-        self._turn = _Turn(self._clock.monotonic(), max(seconds, self._stall_s))
+        self._turn = _Turn(self._clock.monotonic(), max(seconds, self._stall_s), excuses)
 
     def progress(self, partition: TopicPartition, position: int) -> None:
         """A partition has come to ``position``. Optional: `lags` says it too, less often."""
@@ -198,7 +204,7 @@ class Watchdog:
     def _excuse(self, now: float) -> None:
         self._excused = now
         # May undo a turn of the loop's at this very moment; the loop will make another.
-        self._turn = _Turn(now, self._turn.allowed)
+        self._turn = replace(self._turn, at=now)
 
     def _arm(self) -> None:
         """Put the last resort off until well after this thread should have found something."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +32,9 @@ RGB = np.random.default_rng(3).integers(0, 255, (180, 180, 3), dtype=np.uint8)
 class Broker:
     """A broker of this module alone, with the topics of one line."""
 
-    def __init__(self, folder: Path) -> None:
-        self.services = Services(folder)
-        self.kafka = self.services.up().kafka
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.kafka = services.up().kafka
 
     def make_topics(self, prefix: str) -> None:
         bus = KafkaBus(self.kafka)
@@ -60,13 +59,8 @@ class Broker:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    folder = tmp_path_factory.mktemp("agent-broker")
-    running = Broker(folder)
-    try:
-        yield running
-    finally:
-        running.services.down()
+def broker(mortal: Services) -> Broker:
+    return Broker(mortal)
 
 
 def first_order(captures: list[Frame | Notice]) -> list[PartKey]:

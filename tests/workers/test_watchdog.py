@@ -156,6 +156,17 @@ def test_the_broker_is_to_be_asked_for_ends_several_times_within_a_stall() -> No
     assert 4 <= STALL_S / Watched().dog.lag_check_s <= 8
 
 
+def test_a_question_to_the_broker_may_take_longer_than_a_stall_and_excuses_no_partition() -> None:
+    watched = Watched()
+    watched.dog.lags({PLACE: (5, 9)})
+    for _ in range(2):
+        watched.dog.busy(2 * STALL_S, excuses=False)
+        watched.clock.advance(STALL_S + 1)
+        assert not watched.dog.check()
+        watched.dog.turned()
+    assert watched.dog.check()
+
+
 def test_who_asks_is_told_what_stands_still_and_nothing_while_it_moves() -> None:
     watched = Watched()
     watched.turns(5)
