@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     trace: str | None = Field(
         None, description="URL that spans are sent to by OTLP over HTTP; none where not given"
     )
+    trace_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of the parts that are traced; give every process the same number"
+    )
     board: str = Field("127.0.0.1:8600", description="HOST:PORT of the board")
     board_token: SecretStr | None = Field(
         None, description="Who knows it may act on the board; without one the board is read-only"

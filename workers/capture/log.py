@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +61,8 @@ class AgentLog:
         if rotate_bytes is not None and (rotate_bytes < 1 or keep < 1):
             raise ValueError("rotate_bytes and keep: expected numbers above 0")
         self.path = path
+        self.listener: Callable[[Mapping[str, Any]], None] | None = None
+        """Told of each line once it is written, on the thread that wrote it; it must not raise, nor wait."""
         self._sync = sync
         self._rotate_bytes = rotate_bytes
         self._keep = keep
@@ -125,6 +127,8 @@ class AgentLog:
 
     def _line(self, body: Mapping[str, object]) -> None:
         self._write(json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n")
+        if self.listener is not None:
+            self.listener(body)
 
     def _write(self, data: bytes) -> None:
         with self._lock:

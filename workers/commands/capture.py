@@ -13,6 +13,7 @@ from inference.datasets.synthetic import SyntheticPart
 from schemas.payload import ColourEncoding
 from workers.bus.base import Bus
 from workers.capture.agent import CaptureAgent, CaptureReport
+from workers.capture.beats import agent_name
 from workers.capture.buffer import DiskBuffer, Keep
 from workers.capture.log import AgentLog
 from workers.capture.publisher import Publisher
@@ -25,6 +26,8 @@ from workers.settings import Settings
 from workers.telemetry.agent import watch_publisher
 from workers.telemetry.assembly import Assembly
 from workers.topics import StationMap
+from workers.tracing.agent import AgentTrace
+from workers.tracing.assembly import tracing
 
 # A buffer that takes the last of the disk would take it from the log of triggers.
 _SPARE_BYTES = 64 * 2**20
@@ -77,6 +80,7 @@ def run_capture(
             buffer, max_bytes=round(buffer_mb * 2**20), keep=cast(Keep, keep), spare_bytes=_SPARE_BYTES
         )
     opened: list[Bus] = []
+    spans: AgentTrace | None = None
 
     def connect() -> Bus:
         bus = open_bus(settings, "frames")
@@ -86,11 +90,16 @@ def run_capture(
                 f"station {station!r}: partition {partition} of {settings.topic('frames')} does not exist:"
                 " use the map that `crosscheck topics` wrote"
             )
-        return bus
+        return bus if spans is None else spans.marked(bus, settings)
 
     rotate = None if triggers_mb is None else round(triggers_mb * 2**20)
     try:
-        with AgentLog(log_file, rotate_bytes=rotate) as log:
+        with (
+            tracing(settings, "agent", agent_name()) as traced,
+            AgentLog(log_file, rotate_bytes=rotate) as log,
+        ):
+            spans = None if traced is None else AgentTrace(traced)
+            log.listener = spans
             publisher = Publisher(
                 connect,
                 station=station,

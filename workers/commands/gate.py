@@ -15,11 +15,15 @@ from workers.commands.local import open_store
 from workers.errors import SettingsError
 from workers.gate import Audit, ChallengeSettings, Gate, GateReport, Journal, LogPartSource, audit
 from workers.gate.address import open_actuator
+from workers.gate.decision import GateDecision
+from workers.gate.journal import Entry
 from workers.logs import configure_logs
 from workers.settings import Settings
 from workers.store.keys import checked
 from workers.telemetry.assembly import Assembly
 from workers.telemetry.gate import GateWaits, watch_gate
+from workers.tracing.assembly import tracing
+from workers.tracing.gate import GateTrace
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +73,14 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
         journal = stack.enter_context(Journal(options.journal))
         stop = stack.enter_context(console.stop_on_signal())
         waits = GateWaits()
+        traced = stack.enter_context(tracing(settings, "gate", options.station))
+        spans = None if traced is None else GateTrace(traced)
+
+        def decided(decision: GateDecision, entry: Entry) -> None:
+            waits.decided(decision, entry)
+            if spans is not None:
+                spans(decision, entry)
+
         gate = Gate(
             store,
             LogPartSource(options.parts, station=options.station, travel_s=options.travel_s),
@@ -83,7 +95,7 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
             counted=output.counted,
             product_store=store,
             product_required=options.plc_product,
-            on_decision=waits.decided,
+            on_decision=decided,
         )
         watch_gate(watch, gate, waits, station=options.station, redis=store.contact, stop=stop)
         if options.until is not None:

@@ -22,8 +22,11 @@ from workers.serving.activation import Activations
 from workers.serving.loading import ready
 from workers.settings import Settings
 from workers.steps.control import Control, ControlListener
+from workers.steps.step import ignore
 from workers.telemetry.assembly import Assembly
 from workers.telemetry.watching import watch_answers, watch_worker
+from workers.tracing.assembly import tracing
+from workers.tracing.worker import WorkerTrace
 from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -69,14 +72,19 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         control.begin()
         warm.set()
         watchdog = Watchdog(stall_s=settings.stall_s)
+        traced = stack.enter_context(tracing(settings, "worker", settings.worker))
+        spans = None if traced is None else WorkerTrace(traced, worker=settings.worker)
+        if spans is not None:
+            watch.observe(spans)
         watch_answers(watch)
         stack.enter_context(watch_drift(watch, store, settings.worker))
         worker = InspectionWorker(
             settings,
-            bus,
+            bus if spans is None else spans.marked(bus, settings),
             store,
             activations.models,
             watchdog=watchdog,
+            on_step=ignore if spans is None else spans.stepped,
             observers=watch.observers,
             control=control,
         )
