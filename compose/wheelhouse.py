@@ -79,14 +79,15 @@ def collect(
             )
         shutil.rmtree(house)
     house.mkdir(parents=True)
+    given = None if torch is None or not dependencies else _torch(torch, house)
     build = ["--no-deps", "--wheel-dir", str(house), str(project)]
     _pip("wheel", *([] if isolated else ["--no-build-isolation"]), *build)
     own = _only(house, f"{PROJECT}-*.whl")
     if dependencies:
         wanted = [f"{own}[{','.join(extras)}]" if extras else str(own)]
-        if torch is not None:
+        if given is not None:
             # Named beside the project: pip then takes this very wheel, and what that one asks for.
-            wanted.append(str(_torch(torch, house)))
+            wanted.append(str(given))
         _pip("wheel", "--wheel-dir", str(house), "--find-links", str(house), *wanted)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     wheels = sorted(house.glob("*.whl"))
