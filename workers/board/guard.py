@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 
@@ -48,19 +49,22 @@ class Hosts:
         """Whether a request with this Host header is answered."""
         name = header.lower()
         if name.startswith("["):
-            name = name[1:].partition("]")[0]
-        elif name.count(":") == 1:
-            name = name.partition(":")[0]
-        name = name.rstrip(".")
-        if not name:
-            return False
+            return _is_address(name[1:].partition("]")[0])
+        name = name.partition(":")[0].rstrip(".")
         if name in self._names or name.endswith((".local", ".internal", ".localhost")):
             return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return "." not in name and ":" not in name
-        return True
+        return _is_address(name) or _ONE_LABEL.match(name) is not None
+
+
+_ONE_LABEL = re.compile(r"[a-z0-9-]{1,63}\Z")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Guard:

@@ -139,7 +139,7 @@ class BoardServer:
         try:
             self._server.run(sockets=[self._socket])
         finally:
-            self._close()
+            self.close()
 
     def start(self) -> None:
         """Serve on a thread of its own; returns once requests are answered."""
@@ -153,7 +153,8 @@ class BoardServer:
         if self._thread is not None:
             self._thread.join(10.0)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the threads and let go of the address; `run` does it at its end."""
         threads: tuple[Tail | Watch, ...] = (*self.tails, self.watch)
         for each in threads:
             each.stop()
