@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from schemas.wire import decode_heatmap, decode_verdict, encode
 from tests.e2e.inprocess import assert_one_line, command_line
 from tests.e2e.processes import Done, Running, crosscheck, wait_until
 from tests.e2e.topics import records_of, verdicts_on
+from tests.workers.telemetry.scraping import Sample, health, key, scrape
 from workers.bus.base import Record, TopicPartition
 from workers.bus.kafka import KafkaBus
 from workers.capture.log import AgentLog
@@ -49,6 +51,8 @@ class Outcome:
         standing: bytes of the verdicts in Redis.
         on_topic: the different verdicts of each part on the result topic.
         heatmaps: encoded heatmaps in Redis.
+        ready: what worker and gate said of their readiness: HTTP status, and each check.
+        numbers: what the worker told Prometheus after the last part.
     """
 
     folder: Path
@@ -64,6 +68,8 @@ class Outcome:
     heatmaps: dict[PartKey, bytes]
     heatmaps_on_topic: int
     audit: Audit
+    ready: dict[str, tuple[int, dict[str, Any]]]
+    numbers: dict[Sample, float]
 
     def verdict(self, part: PartKey) -> Verdict:
         """The verdict that stands."""
@@ -75,6 +81,16 @@ class Outcome:
 def read_json(path: Path) -> dict[str, Any]:
     """What a command wrote with --json."""
     return dict(json.loads(path.read_text()))
+
+
+def listens(process: Running) -> str:
+    """Where a process answers Prometheus, by its own log."""
+    return next(str(e["at"]) for e in process.events() if e["event"] == "metrics.listening")
+
+
+def answered(numbers: dict[Sample, float]) -> float:
+    """Verdicts, over all labels."""
+    return sum(value for (name, _), value in numbers.items() if name == "crosscheck_verdicts_total")
 
 
 def triggers_of(log: Path) -> dict[str, PartKey]:
@@ -128,6 +144,7 @@ def run_line(
         "CROSSCHECK_TOPIC_PREFIX": prefix,
         "CROSSCHECK_GROUP": f"{prefix}.workers",
         "CROSSCHECK_LOG": "json",
+        "CROSSCHECK_METRICS": "127.0.0.1:0",
     }
     settings = Settings(kafka=kafka, redis=redis_url, topic_prefix=prefix, group=f"{prefix}.workers")
     station = f"{prefix}.line"
@@ -166,10 +183,14 @@ def run_line(
             folder=folder, env=env, timeout=60 + 2 * parts / rate,
         )  # fmt: skip
         assert capture.code == 0, capture.err[-2000:]
+        ready = {process.name: health(listens(process), "ready") for process in (worker, gate)}
         sent = triggers_of(folder / "triggers.jsonl")
         partition = StationMap.load(folder / "stations.json").partition(station)
         truncated = inject_truncated(bus, settings, folder / "triggers.jsonl", max(sent.values()), partition)
         commands |= {"capture": capture, "gate": gate.wait(2 * travel)}
+        # Both sinks may have a verdict a moment before it is counted.
+        wait_until(lambda: answered(scrape(listens(worker))) == parts + 1, 10.0, "every verdict counted")
+        numbers = scrape(listens(worker))
         worker.signal(signal.SIGTERM)
         commands["worker"] = worker.wait(30.0)
         store = VerdictStore(client)
@@ -189,6 +210,8 @@ def run_line(
             heatmaps=heatmaps,
             heatmaps_on_topic=len(records_of(bus, settings.topic("heatmaps"))),
             audit=audit(folder / "triggers.jsonl", folder / "gate.jsonl", station=station),
+            ready=ready,
+            numbers=numbers,
         )
     finally:
         gate.stop()
@@ -284,6 +307,37 @@ def test_heatmaps_are_kept_for_what_did_not_pass(line: Outcome) -> None:
 
 def test_the_worker_says_where_the_time_went(line: Outcome) -> None:
     assert line.stages
+
+
+def test_worker_and_gate_say_that_they_are_ready_and_why(line: Outcome) -> None:
+    for name, checks in (
+        ("worker", {"loop", "models", "redis", "kafka", "partitions", "running"}),
+        ("gate", {"loop", "redis", "lock", "actuator", "journal", "source", "running"}),
+    ):
+        status, found = line.ready[name]
+        assert (status, {check for check in found if not found[check]["ok"]}) == (200, set()), name
+        assert checks <= set(found)
+
+
+def test_prometheus_is_told_of_each_verdict_as_it_stands(line: Outcome) -> None:
+    standing = Counter(
+        (verdict.decision.value, "" if verdict.mode is None else verdict.mode.value)
+        for verdict in map(line.verdict, line.standing)
+    )
+    told = {
+        (dict(labels)["decision"], dict(labels)["mode"]): value
+        for (name, labels), value in line.numbers.items()
+        if name == "crosscheck_verdicts_total"
+    }
+    assert told == standing
+    assert sum(v for (n, _), v in line.numbers.items() if n == "crosscheck_dead_letters_total") == 1
+    assert line.numbers[key("crosscheck_verdict_latency_seconds_count")] == len(line.standing)
+    assert line.numbers[key("crosscheck_batch_size_sum")] == len(line.sent)
+    (info,) = (dict(labels) for name, labels in line.numbers if name == "crosscheck_model_info")
+    verdict = line.verdict(next(iter(line.sent.values())))
+    assert (info["product"], info["bundle"]) == (PRODUCT, verdict.bundle)
+    assert str(verdict.bundle_hash).startswith(info["hash"])
+    assert info["hash"]
 
 
 @pytest.mark.parametrize(
