@@ -102,7 +102,7 @@ class InspectionWorker:
         self.vitals = Vitals(settings.worker, store, self._clock, self._watchdog)
         self._patience = Patience(self._clock, self._wait_for_sinks, settings.drain_s)
         self._control = control or Control()
-        self._flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
+        self.flow = Flow(max_parts=settings.max_in_flight, max_bytes=int(settings.max_in_flight_mb * 1e6))
         self._offsets = OffsetTracker()
         self._judge = Judge(settings.worker, self._clock, settings.min_coverage)
         # Steps 2 to 4.
@@ -195,7 +195,7 @@ class InspectionWorker:
     def on_assigned(self, partitions: set[TopicPartition]) -> None:
         """A new epoch for what was gained; a pause that is in force holds for it too."""
         self._offsets.assigned(partitions)
-        self._flow.assigned(self._consumer, partitions)
+        self.flow.assigned(self._consumer, partitions)
         log.info("worker.assigned", partitions=sorted(map(str, partitions)))
 
     def on_revoked(self, partitions: set[TopicPartition]) -> None:
@@ -266,7 +266,7 @@ class InspectionWorker:
             self._commit()  # 7
         self._commit()
         size = self._pairer.size + self._batcher.size + self._aside.size
-        self._flow.balance(self._consumer, held=self._held, size=size)
+        self.flow.balance(self._consumer, held=self._held, size=size)
         self.vitals.beat(self._report)
         self.vitals.look_for_lag(self._consumer, self._offsets)
         return self._answering.answered - before
@@ -420,7 +420,7 @@ class InspectionWorker:
             answered=self.answered,
             held=self._held,
             held_bytes=self._pairer.size + self._batcher.size,
-            paused=self._flow.paused,
+            paused=self.flow.paused,
             partitions=tuple(place.partition for place in self._consumer.assignment()),
             dead_letters=self._dead_letters.total,
             sensors=self._sensors.states(),
@@ -438,10 +438,10 @@ class InspectionWorker:
 
     def _wait_for_sinks(self) -> None:
         self._watchdog.turned(paused=True)
-        self._flow.pause(self._consumer, "sink down")
+        self.flow.pause(self._consumer, "sink down")
         self._clock.sleep(RETRY_S)
         self._take(self._poller.now())
 
     def _poll_beside_the_model(self) -> None:
-        self._flow.pause(self._consumer, "the model is busy")
+        self.flow.pause(self._consumer, "the model is busy")
         self._take(self._poller.now())

@@ -24,6 +24,7 @@ from workers.clock import ManualClock
 from workers.drift.watch import DriftWatch
 from workers.stages import StageTimes
 from workers.steps.condition import SensorState
+from workers.steps.flow import Flow
 from workers.steps.looking import Look
 from workers.steps.observing import Observer
 from workers.steps.publishing import Outcome
@@ -109,7 +110,7 @@ def scrape_of(stations: int, batches: list[list[Outcome]]) -> tuple[float, int]:
     tally, watch = AnswerTally(), Assembly("worker", None)
     for batch in batches:
         tally.answered(batch)
-    watch.collect(tally, LoopCollector(StageTimes(clock), vitals))
+    watch.collect(tally, LoopCollector(StageTimes(clock), vitals, Flow(max_parts=64, max_bytes=1)))
     return median_ms(lambda: watch.registry.render(None)), len(watch.registry.render(None)[0])
 
 

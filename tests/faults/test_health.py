@@ -136,6 +136,9 @@ class Line:
         wait_until(lambda: {name: self.ready(name) for name in self.at} == expected, 40.0, what)
         print(f"{what}: {time.monotonic() - began:.1f} s")
 
+    def paused(self) -> float:
+        return scrape(self.at["worker"])[key("crosscheck_paused")]
+
     def all_live(self) -> bool:
         return all(health(address, "live")[0] == 200 for address in self.at.values())
 
@@ -158,8 +161,11 @@ def test_ready_follows_redis_and_the_broker_and_life_goes_on(mortal: Services, t
         for name in ("worker", "gate"):
             assert not health(line.at[name], "ready")[1]["redis"]["ok"]
         assert line.all_live()
+        line.shoot()
+        wait_until(lambda: line.paused() == 1, 20.0, "the worker paused")
         services.start_redis()
         line.wait(every, "redis is back")
+        wait_until(lambda: line.paused() == 0, 20.0, "the worker went on")
 
         services.kill_kafka()
         line.wait({"worker": False, "gate": True, "agent": False}, "the broker is missed")
@@ -168,4 +174,4 @@ def test_ready_follows_redis_and_the_broker_and_life_goes_on(mortal: Services, t
         services.start_kafka()
         line.wait(every, "the broker is back")
         line.shoot()
-        wait_until(lambda: scrape(line.at["worker"]).get(verdict) == 2, 20.0, "a verdict after the outages")
+        wait_until(lambda: scrape(line.at["worker"]).get(verdict) == 3, 20.0, "a verdict after the outages")

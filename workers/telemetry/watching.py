@@ -38,7 +38,7 @@ def watch_worker(
         stop: set when it was told to end.
         device: what it computes on.
     """
-    watch.collect(LoopCollector(worker.stages, worker.vitals), GpuCollector(device))
+    watch.collect(LoopCollector(worker.stages, worker.vitals, worker.flow), GpuCollector(device))
     watch.live("loop", watchdog.trouble)
     for contact in services:
         watch.service(contact)

@@ -9,6 +9,7 @@ from prometheus_client.core import Metric as Family
 
 from workers.stages import StageTimes
 from workers.steps.condition import SensorState
+from workers.steps.flow import Flow
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome
 from workers.telemetry import names
@@ -75,10 +76,14 @@ class AnswerTally:
 
 @dataclass(frozen=True, slots=True)
 class LoopCollector:
-    """A worker's stages and its last report; of the report nothing before its first."""
+    """A worker's stages and its last report; of the report nothing before its first.
+
+    A worker that waits for a sink reports nothing meanwhile: whether it is paused is asked of ``flow``.
+    """
 
     stages: StageTimes
     vitals: Vitals
+    flow: Flow
     _stations: Known = field(default_factory=Known)
 
     def collect(self) -> Iterable[Family]:
@@ -95,7 +100,7 @@ class LoopCollector:
     def _of(self, report: Report) -> Iterable[Family]:
         yield family(names.HELD, report.held)
         yield family(names.HELD_BYTES, report.held_bytes)
-        yield family(names.PAUSED, int(report.paused))
+        yield family(names.PAUSED, int(self.flow.paused))
         yield family(names.PARTITIONS, len(report.partitions))
         yield family(names.SENSOR_STATE, self._sensors(report))
         clocks = {station: offset for station, offset in report.clocks.items() if self._told(station)}

@@ -242,7 +242,7 @@ def test_bundles_and_their_exchanges_are_told_by_product() -> None:
         swaps={("cap", "done"): 2, ("cap", "failed"): 1},
     )
     watched.worker.vitals.last = report
-    found = told(LoopCollector(watched.worker.stages, watched.worker.vitals))
+    found = told(LoopCollector(watched.worker.stages, watched.worker.vitals, watched.worker.flow))
     assert found[key("crosscheck_model_info", product="cap", bundle="cap/2", hash="0123456789ab")] == 1
     assert found[key("crosscheck_model_swaps_total", product="cap", result="done")] == 2
     assert found[key("crosscheck_clock_offset_seconds", station="s1")] == 0.4
