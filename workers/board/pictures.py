@@ -24,6 +24,8 @@ from workers.board.sinks import Kafka, Redis
 from workers.errors import BusError
 
 CACHE_BYTES = 64 * 2**20
+FETCH_S = 5.0
+"""How long a broker may take to give one record."""
 MAX_PIXELS = 24 * 2**20
 """Of an image that is decoded to be shown. A larger one is told to be too large."""
 
@@ -115,7 +117,7 @@ class Pictures:
             return Images(why="its verdict names no record: no image of it reached the worker")
         try:
             if self._reader is None:
-                self._reader = FrameReader(self._kafka.get(), self._topic, timeout_s=5.0)
+                self._reader = FrameReader(self._kafka.get(), self._topic, timeout_s=FETCH_S)
             records = list(self._reader.records(verdict))
         except BusError:
             self._let_go()

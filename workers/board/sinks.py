@@ -21,10 +21,12 @@ class Sink(Generic[T]):
 
     Args:
         opens: makes it; raises ServiceError while it is away.
+        retry_s: how long after a failure it is not tried again.
     """
 
-    def __init__(self, opens: Callable[[], T]) -> None:
+    def __init__(self, opens: Callable[[], T], *, retry_s: float = RETRY_S) -> None:
         self._opens = opens
+        self._retry = retry_s
         self._lock = threading.Lock()
         self._made: T | None = None
         self._failure: ServiceError | None = None
@@ -36,7 +38,7 @@ class Sink(Generic[T]):
         return cls(lambda: made)
 
     def get(self) -> T:
-        """The sink. One that failed to open is tried again after a second, not by every caller.
+        """The sink. One that failed to open is tried again after a while, not by every caller.
 
         Raises:
             ServiceError: it is away.
@@ -50,7 +52,7 @@ class Sink(Generic[T]):
                 try:
                     self._made = self._opens()
                 except ServiceError as error:
-                    self._failure, self._again = error, time.monotonic() + RETRY_S
+                    self._failure, self._again = error, time.monotonic() + self._retry
                     raise
             return self._made
 

@@ -12,7 +12,6 @@ import structlog
 from workers.board.sinks import Redis
 from workers.drift.reading import READINGS, DriftReading, readings_from
 from workers.errors import ServiceError, SettingsError
-from workers.steps.sensors import SENSORS
 from workers.store import keys
 from workers.store.connection import guarded
 from workers.store.verdicts import VerdictStore
@@ -24,6 +23,8 @@ MAX_WORKERS = 1_000
 WALK_STEPS = 10
 WALK_COUNT = 1_000
 _MS = 1_000_000
+SENSORS = ("rgb", "depth")
+"""As the worker names them in Redis. Its own list lies beside what imports torch, which takes seconds."""
 STATES = ("up", "suspect", "down", "recovering")
 
 

@@ -135,13 +135,16 @@ def test_the_token_is_in_no_log_and_no_answer(line: BoardLine, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:8600", "[::1]:8600", "localhost", "192.168.1.20", "board", "line-pc.local", "b.plant.org"]
+    "host",
+    ["127.0.0.1:8600", "[::1]:8600", "localhost", "192.168.1.20", "board", "line-pc.local", "b.plant.org"],
 )
 def test_names_that_nobody_outside_owns_are_answered(host: str) -> None:
     assert Hosts(["b.plant.org"]).allows(host)
 
 
-@pytest.mark.parametrize("host", ["", "evil.example", "127.0.0.1.evil.example", "a.b:80", "[evil", "x.y:z:1", "a b"])
+@pytest.mark.parametrize(
+    "host", ["", "evil.example", "127.0.0.1.evil.example", "a.b:80", "[evil", "x.y:z:1", "a b"]
+)
 def test_a_foreign_name_that_points_here_is_not_answered(host: str, line: BoardLine) -> None:
     assert not Hosts(["b.plant.org"]).allows(host)
     answer = line.browser.get("/api/state", headers={"host": host or "evil.example"})

@@ -242,8 +242,9 @@ def test_more_lookers_than_are_allowed_are_told_to_come_again(
     assert answer.headers["retry-after"] == "1"
 
 
-def test_kafka_that_is_away_is_said(line: BoardLine) -> None:
+def test_kafka_that_is_away_is_said(line: BoardLine, monkeypatch: pytest.MonkeyPatch) -> None:
     (part,) = line.rejected(1)
+    monkeypatch.setattr(pictures_module, "FETCH_S", 0.1)
     line.bus.interrupt()
     answer = line.browser.get(f"/api/part/{part}/rgb")
     assert answer.status_code == 503

@@ -20,7 +20,9 @@ entries = st.lists(
 
 
 @given(entries)
-def test_counts_are_those_of_the_steps_that_lie_in_the_window(entries: list[tuple[float, str, float]]) -> None:
+def test_counts_are_those_of_the_steps_that_lie_in_the_window(
+    entries: list[tuple[float, str, float]],
+) -> None:
     window = Window()
     for ago, decision, latency in entries:
         window.add(decision, latency, NOW - ago, NOW)
