@@ -79,15 +79,14 @@ def collect(
             )
         shutil.rmtree(house)
     house.mkdir(parents=True)
-    given = None if torch is None or not dependencies else _torch(torch, house)
+    given = [] if torch is None or not dependencies else _torch(torch, house)
     build = ["--no-deps", "--wheel-dir", str(house), str(project)]
     _pip("wheel", *([] if isolated else ["--no-build-isolation"]), *build)
     own = _only(house, f"{PROJECT}-*.whl")
     if dependencies:
         wanted = [f"{own}[{','.join(extras)}]" if extras else str(own)]
-        if given is not None:
-            # Named beside the project: pip then takes this very wheel, and what that one asks for.
-            wanted.append(str(given))
+        # Named beside the project: pip then takes these very wheels, and what they ask for.
+        wanted += map(str, given)
         _pip("wheel", "--wheel-dir", str(house), "--find-links", str(house), *wanted)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     wheels = sorted(house.glob("*.whl"))
@@ -110,18 +109,19 @@ def collect(
     return manifest
 
 
-def _torch(given: str, house: Path) -> Path:
+def _torch(given: str, house: Path) -> list[Path]:
+    """Copies into the house what TORCH names: torch, and torchvision where it is there too."""
     if "://" in given:
-        _pip("download", "--no-deps", "--index-url", given, "--dest", str(house), "torch")
-        return _only(house, "torch-*.whl")
+        # Both of one index: the registry's torchvision is built for its own torch.
+        _pip("download", "--no-deps", "--index-url", given, "--dest", str(house), "torch", "torchvision")
+        return sorted(house.glob("torch*.whl"))
     path = Path(given)
-    if path.is_dir():
-        path = _only(path, "torch-*.whl")
-    if not (path.is_file() and path.name.startswith("torch-") and path.suffix == ".whl"):
+    found = sorted(path.glob("torch*.whl")) if path.is_dir() else [path]
+    if not (found and all(each.is_file() and each.match("torch*.whl") for each in found)):
         raise WheelhouseError(
             f"TORCH={given}: no torch wheel; name a file torch-....whl, a folder with one, or an index URL"
         )
-    return Path(shutil.copy2(path, house))
+    return [Path(shutil.copy2(each, house)) for each in found]
 
 
 def _only(folder: Path, pattern: str) -> Path:

@@ -1,4 +1,4 @@
-"""An installation from a folder, without a network: the project's real wheel, in an environment of its own."""
+"""An installation from a folder, without a network: the real wheel, in an environment of its own."""
 
 from __future__ import annotations
 
