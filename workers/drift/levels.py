@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal, Self
 
 import numpy as np
 from scipy import special
 
 from inference.sketch import Level
-from workers.drift.window import LEAST_BLOCKS, BlockWindow, Pace, finite
+from workers.drift.window import BlockWindow, Pace, finite
 
 ALPHA = 1e-5
 """Chance that one look at a level that did not change is above its limit."""
@@ -62,7 +62,7 @@ class LevelSeries:
         taught: the bundle's; None where it has none.
         floor: smallest change that matters, in the level's unit; negative: that share of the reference.
         exact: whether ``taught`` is known of this very station, so that it learns none of its own.
-        own: mean and variance of the mean of the station's first parts, once they were seen.
+        own: mean of the station's first parts, and the variance of their blocks; None until they were seen.
     """
 
     taught: Level | None
@@ -73,6 +73,7 @@ class LevelSeries:
     _window: BlockWindow = field(init=False)
     _block: list[float] = field(default_factory=list)
     _first: list[float] = field(default_factory=list)
+    _variances: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def __post_init__(self) -> None:
         self._window = BlockWindow(1, self.pace)
@@ -86,6 +87,9 @@ class LevelSeries:
         self._window.add(np.array([middle]), middle)
         if self.own is None and not self.exact:
             self._first.append(middle)
+            if self._window.ready:
+                self._variances[0] += self._window.variance()
+                self._variances[1] += 1.0
             if len(self._first) * self.pace.block >= self.pace.learn:
                 self._learn()
         return True
@@ -104,11 +108,16 @@ class LevelSeries:
         """The window against the reference; None while too few parts were seen, or there is none."""
         if not self._window.ready:
             return None
-        now, doubt = self._now()
+        window = self._window
+        now = float(window.sums[0]) / window.weight
         if self.own is not None:
-            return self._against("station", now, self.own[0], doubt + self.own[1])
+            # As blocks differed at first: a change makes them differ, and would excuse itself if asked.
+            base, variance = self.own
+            blocks = self.pace.learn / self.pace.block
+            return self._against("station", now, base, variance * (1 / window.blocks + 1 / blocks))
         if self.taught is None:
             return None
+        doubt = window.variance() / window.blocks
         # A station is off by as much as a lot is: the bundle cannot ask for more of one that it may not know.
         spread = 0.0 if self.exact else self.taught.deviation**2
         return self._against("bundle", now, self.taught.mean, doubt + spread)
@@ -119,15 +128,11 @@ class LevelSeries:
         floor = self.floor if self.floor > 0 else -self.floor * abs(base)
         return LevelDrift(now - base, max(floor, _Z * math.sqrt(variance), 1e-9), name, base)
 
-    def _now(self) -> tuple[float, float]:
-        """The window's mean and the variance of it."""
-        window = self._window
-        return float(window.sums[0]) / window.weight, window.variance() / window.blocks
-
     def _learn(self) -> None:
-        first, self._first = np.asarray(self._first), []
-        if len(first) >= LEAST_BLOCKS:
-            self.own = float(first.mean()), self._window.variance() / len(first)
+        first, self._first = self._first, []
+        total, looks = self._variances
+        if looks:
+            self.own = fmean(first), total / looks
 
     def to_map(self) -> dict[str, Any]:
         """Plain values: some hundred numbers."""
@@ -135,6 +140,7 @@ class LevelSeries:
             "window": self._window.to_map(),
             "block": [round(value, 4) for value in self._block],
             "first": [round(value, 4) for value in self._first],
+            "variances": list(self._variances),
             "own": None if self.own is None else list(self.own),
         }
 
@@ -146,6 +152,8 @@ class LevelSeries:
         self._window = BlockWindow.from_map(values["window"], 1, self.pace)
         self._block = [finite(value) for value in values["block"]][: self.pace.block - 1]
         self._first = [finite(value) for value in values["first"]][: self.pace.learn // self.pace.block]
+        total, looks = (max(0.0, finite(value)) for value in values["variances"])
+        self._variances = [total, looks]
         own = values["own"]
         self.own = None if own is None else (finite(own[0]), max(0.0, finite(own[1])))
         return self

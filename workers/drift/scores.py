@@ -77,6 +77,7 @@ class ScoreSeries:
     _block: Counts = field(init=False)
     _learning: Counts = field(init=False)
     _learning_blocks: int = 0
+    _clumpings: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def __post_init__(self) -> None:
         # Scores that many normals share make one edge of several: their bins are one.
@@ -141,7 +142,13 @@ class ScoreSeries:
 
     def _worth(self) -> tuple[float, float]:
         """Independent parts in the window and in the reference."""
-        return max(1.0, self._window.parts / self._clumping()), self._reference()[1]
+        return max(1.0, self._window.parts / self._usual_clumping()), self._reference()[1]
+
+    def _usual_clumping(self) -> float:
+        """As the parts of the reference were clumped, once it is known: a change clumps parts by itself, and
+        would excuse itself if it were asked."""
+        total, looks = self._clumpings
+        return total / looks if self.learnt is not None and looks else self._clumping()
 
     def _reference(self) -> tuple[Counts, float]:
         m = self.sketch.effective
@@ -169,11 +176,15 @@ class ScoreSeries:
     def _learn(self, block: Counts) -> None:
         self._learning += block
         self._learning_blocks += 1
+        if self._window.ready:
+            self._clumpings[0] += self._clumping()
+            self._clumpings[1] += 1.0
         if self._learning_blocks * self.pace.block < self.pace.learn:
             return
         self.closed = True
         counts = trimmed(self._learning)
-        parts = max(1.0, self._learning_blocks * self.pace.block / max(1.0, self._clumping()))
+        total, looks = self._clumpings
+        parts = max(1.0, self._learning_blocks * self.pace.block / (total / looks if looks else 1.0))
         m = self.sketch.effective
         if self._look(counts, (self._expected, m), parts, m).excess < 1.0:
             self.learnt, self.learnt_parts = counts, parts
@@ -187,6 +198,7 @@ class ScoreSeries:
             "blocks": self._learning_blocks,
             "learnt": None if self.learnt is None else _rounded(self.learnt),
             "learnt_parts": round(self.learnt_parts, 1),
+            "clumpings": _rounded(np.array(self._clumpings)),
             "closed": self.closed,
         }
 
@@ -204,6 +216,7 @@ class ScoreSeries:
             series.learnt = _counts(values["learnt"], series.bins)
             if not (series.learnt.sum() > 0 and series.learnt_parts > 0):
                 raise ValueError("a learnt reference without parts")
+        series._clumpings = _counts(values["clumpings"], 2).tolist()
         series.closed = values["closed"] is True
         return series
 

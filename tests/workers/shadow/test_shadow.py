@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -101,7 +101,8 @@ def test_disagreements_are_counted_by_their_direction_and_shown_first(line: Line
     assert [part.agrees for part in report.recent] == [False] * sum(apart) + [True] * report.agree
     strict = [part for part in report.recent if part.active == "PASS" and not part.agrees]
     assert {(part.candidate, part.candidate_ratio) for part in strict} == {("REJECT", 2.0)}
-    assert line.redis.ttl(keys.shadow_disagreed("widget")) > line.redis.ttl(keys.shadow_recent("widget"))
+    lives = [line.redis.ttl(name("widget")) for name in (keys.shadow_recent, keys.shadow_disagreed)]
+    assert 0 < cast(int, lives[0]) < cast(int, lives[1])
 
 
 def test_frames_from_before_it_began_are_not_looked_at(line: Line) -> None:
