@@ -18,17 +18,21 @@ from workers.clock import Clock, SystemClock
 from workers.commands import console
 from workers.commands.local import open_bus, open_store
 from workers.logs import configure_logs
+from workers.pulse import Pulse
 from workers.registry import open_registry
 from workers.serving.loading import ready
 from workers.settings import Settings
 from workers.shadow.report import QUANTILES, ShadowReport
 from workers.shadow.run import Shadow, ShadowSettings
+from workers.telemetry.assembly import Assembly
 
 log = structlog.get_logger(__name__)
 
 SAY_S = 10.0
 """Seconds between two lines where nobody watches a terminal."""
 _NICE = 10
+_STILL_S = 120.0
+"""A turn judges every part whose verdict has come, and gives way to the worker."""
 
 
 def run_shadow(
@@ -63,15 +67,23 @@ def run_shadow(
     )
     clock = SystemClock()
     with ExitStack() as stack:
+        watch = Assembly("shadow", settings.metrics)
+        stack.enter_context(watch.served())
         store = open_store(settings)
         bus = open_bus(settings, "frames")
         stack.callback(bus.close)
         shadow = Shadow(bus, store, model, asked, clock=clock)
         stop = stack.enter_context(console.stop_on_signal())
+        pulse = Pulse(_STILL_S)
+        watch.live("loop", pulse.trouble)
+        watch.service(store.contact)
+        watch.service(bus.contact)
+        watch.stopping(stop)
         log.info("shadow.started", candidate=model.bundle_id, topic=asked.topic)
         try:
             with _Saying(clock) as saying:
                 while not stop.is_set() and (count is None or shadow.tally.count < count):
+                    pulse.turned()
                     shadow.step()
                     saying.say(shadow)
         finally:
