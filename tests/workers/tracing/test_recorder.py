@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import structlog
 
@@ -22,7 +23,7 @@ def test_what_was_told_is_sent_in_order_and_in_batches() -> None:
     away = Away(away=False)
     recorder = Recorder(away)
     for number in range(BATCH + 10):
-        recorder.tell(lambda number=number: spans_of(number))
+        recorder.tell(partial(spans_of, number))
     assert recorder.flush()
     assert [span.part.trigger for span in away.got] == list(range(BATCH + 10))
     assert away.asked == 2
@@ -34,7 +35,7 @@ def test_a_collector_that_is_away_is_said_once_and_once_when_it_is_back() -> Non
     recorder = Recorder(away)
     with structlog.testing.capture_logs() as logs:
         for number in range(20):
-            recorder.tell(lambda number=number: spans_of(number, 3))
+            recorder.tell(partial(spans_of, number, 3))
             assert not recorder.flush()
         away.away = False
         recorder.tell(lambda: spans_of(99))
@@ -53,7 +54,7 @@ def test_a_collector_that_is_away_is_said_once_and_once_when_it_is_back() -> Non
 def test_memory_is_bounded_while_nobody_takes_anything() -> None:
     recorder = Recorder(Away(), capacity=100)
     for number in range(1000):
-        recorder.tell(lambda number=number: spans_of(number))
+        recorder.tell(partial(spans_of, number))
     assert recorder.lost == 900
     recorder.flush()
     assert recorder.lost == 1000
@@ -121,7 +122,7 @@ def test_a_collector_that_hangs_holds_neither_the_line_nor_the_end_of_the_proces
     assert hanging.hanging.wait(10.0)
     before = time.perf_counter()
     for number in range(10_000):
-        recorder.tell(lambda number=number: spans_of(number))
+        recorder.tell(partial(spans_of, number))
     assert time.perf_counter() - before < 1.0
     recorder.close(timeout_s=0.05)
     recorder.close(timeout_s=0.05)
