@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 WALL = (1920, 1080)
 PHONE = (390, 844)
@@ -56,8 +56,10 @@ class Watched:
 
     def check(self) -> None:
         """Raises AssertionError for an error on the console or a request to another host."""
-        assert [url for url in self.asked if not url.startswith(self.host)] == []
-        assert [text for text in self.said if not any(word in text for word in self.allowed)] == []
+        foreign = [url for url in self.asked if not url.startswith(self.host)]
+        assert not foreign, f"asked of another host: {foreign}"
+        wrong = [text for text in self.said if not any(word in text for word in self.allowed)]
+        assert not wrong, f"said on the console: {wrong}"
 
 
 @contextmanager
@@ -82,10 +84,12 @@ def watched(
     context.set_default_timeout(15_000)
     page = context.new_page()
     found = Watched(page, host)
-    page.on(
-        "console",
-        lambda message: found.said.append(message.text) if message.type in ("error", "warning") else None,
-    )
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            found.said.append(f"{message.text} {message.location}")
+
+    page.on("console", heard)
     page.on("pageerror", lambda error: found.said.append(str(error)))
     page.on("request", lambda request: found.asked.append(request.url))
     try:

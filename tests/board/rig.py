@@ -66,7 +66,7 @@ class Shelf:
     def items(self, label: str) -> list[Item]:
         """``good``, ``colour``, ``shape`` or ``both``."""
         if not self._kept:
-            # Lots that were taught: what is tested here is the board, and not what new lots do to a threshold.
+            # Lots that were taught: this is about the board, not about what new lots do to a threshold.
             for item in [*self.parts.train(), *self.parts.validation(), *self.parts.test()]:
                 self._kept.setdefault(item.label, []).append(item)
         return self._kept[label]
@@ -183,7 +183,13 @@ class BoardLine:
         return self._publishers[name]
 
     def send(
-        self, station: str, label: str = "good", number: int = 0, *, depth: bool = True, product: str = PRODUCT
+        self,
+        station: str,
+        label: str = "good",
+        number: int = 0,
+        *,
+        depth: bool = True,
+        product: str = PRODUCT,
     ) -> PartKey:
         """One part of a station goes past its sensors."""
         agent = self.publisher(station, product)

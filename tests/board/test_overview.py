@@ -50,7 +50,8 @@ def test_a_sensor_that_drops_is_told_in_words_with_the_time_since(page: Page, li
     mine = tile(page, "paint-1")
     expect(mine.locator(".lamp-word")).to_have_text(re.compile(r"^RGB only since \d\d:\d\d$"))
     expect(mine.locator('.lamp[data-state="down"]')).to_have_count(1)
-    expect(mine.locator(".tile-lamps")).to_have_attribute("title", re.compile("depth down since .*gave no picture"))
+    why = re.compile("depth down since .*gave no picture")
+    expect(mine.locator(".tile-lamps")).to_have_attribute("title", why)
     expect(mine.locator(".word")).to_have_text("REVIEW")
     expect(page.locator(".facts [data-some]")).to_contain_text("with trouble")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from schemas.label import Label, LabelKind
@@ -82,7 +81,8 @@ def test_a_key_labels_a_part_in_redis_and_on_the_topic_and_the_label_stays(
     expect(page.locator(".told")).to_have_text(f"weld-1 #{part.trigger}: true reject.")
     wait_until(lambda: len(labels(line, part)) == 1, 10.0, "the label on its topic")
     (label,) = labels(line, part)
-    assert (label.label, label.by, label.note) == (LabelKind.TRUE_REJECT, "Ada", "a scratch, seen at station 3")
+    assert (label.label, label.by) == (LabelKind.TRUE_REJECT, "Ada")
+    assert label.note == "a scratch, seen at station 3"
     stored = line.store.client.hgetall(keys.review(part))
     assert stored[b"label"] == b"true-reject"
     page.reload()
@@ -136,12 +136,11 @@ def test_skip_leaves_the_part_to_others(page: Page, line: BoardLine) -> None:
     assert labels(line, part) == []
 
 
-@pytest.mark.parametrize("key", ["t", "f"])
-def test_keys_typed_into_the_note_are_text(page: Page, line: BoardLine, key: str) -> None:
+def test_keys_typed_into_the_note_are_text(page: Page, line: BoardLine) -> None:
     part = line.inspect("weld-1", "both", 0).part
     sign_in(page)
     open_review(page, line, part)
     page.locator("#note").focus()
-    page.keyboard.type(key)
-    expect(page.locator("#note")).to_have_value(key)
+    page.keyboard.type("tfsu?")
+    expect(page.locator("#note")).to_have_value("tfsu?")
     assert labels(line, part) == []

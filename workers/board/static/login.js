@@ -9,9 +9,10 @@ const byId = (id) => document.getElementById(id);
 let waiting = null;
 
 /** Open the dialog where it is of use; resolves to whether somebody is signed in now. */
-export function signIn() {
-  if (model.state?.signed_in) return Promise.resolve(true);
-  if (!model.state?.can_sign_in) return Promise.resolve(false);
+export async function signIn() {
+  if (!model.state) await refresh();
+  if (model.state?.signed_in) return true;
+  if (!model.state?.can_sign_in) return false;
   byId("login-wrong").textContent = "";
   byId("token").value = "";
   byId("login").showModal();

@@ -21,21 +21,20 @@ export const liking = { base: "rgb", opacity: 0.85, heat: true, boxes: true };
 export async function loadPictures(row, info, signal) {
   const path = `api/part/${partPath(row.part)}`;
   const raw = { signal, colorSpaceConversion: "none", premultiplyAlpha: "none" };
-  const wants = {
-    rgb: info.images.rgb ? picture(`${path}/rgb`, { signal }) : null,
-    depth: info.images.depth ? picture(`${path}/depth.png`, { signal }) : null,
-    heat: info.images.heatmap ? picture(`${path}/heatmap.png`, raw) : null,
-  };
+  const names = ["rgb", "depth", "heat"];
+  const wants = [
+    info.images.rgb ? picture(`${path}/rgb`, { signal }) : null,
+    info.images.depth ? picture(`${path}/depth.png`, { signal }) : null,
+    info.images.heatmap ? picture(`${path}/heatmap.png`, raw) : null,
+  ];
   const found = { row, rgb: null, depth: null, heat: null, gone: info.why ?? "" };
-  for (const [name, want] of Object.entries(wants)) {
-    if (!want) continue;
-    try {
-      found[name] = await want;
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      found.gone = error.message;
-    }
-  }
+  // All of them to their ends: one that fails must not leave the others' failures to nobody.
+  const ends = await Promise.allSettled(wants);
+  ends.forEach(({ value, reason }, index) => {
+    if (value) found[names[index]] = value;
+    else if (reason) found.gone = reason.message;
+  });
+  signal?.throwIfAborted();
   if (found.heat) found.heat = new HeatMap(found.heat, info.images.heatmap, row.threshold ?? 0);
   return found;
 }
