@@ -253,7 +253,8 @@ def pause(what: str, seen: Sequence[Seen], at: int, stations: int) -> Pause:
     """The longest waits of each station's verdicts before and after the moment ``at``."""
     names = sorted({each.part.station for each in seen})
     assert len(names) == stations, f"verdicts of {len(names)} stations of {stations}"
-    before, stayed, moved = [0.0], [0.0], []
+    before, stayed = [0.0], [0.0]
+    moved: list[float] = []
     for name in names:
         own = sorted((each for each in seen if each.part.station == name), key=lambda each: each.at)
         early = [each for each in own if at - _STEADY_S * 1e9 <= each.at < at]

@@ -45,4 +45,4 @@ def test_a_station_without_a_verdict_is_no_short_pause() -> None:
 
 def test_no_two_verdicts_have_no_time_between_them() -> None:
     assert longest([]) == 0.0
-    assert longest(verdicts("a", "w", range(0, 1))) == 0.0
+    assert longest(verdicts("a", "w", range(1))) == 0.0

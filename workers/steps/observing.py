@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from workers.steps.pending import PendingPart
-from workers.steps.publishing import Outcome
+if TYPE_CHECKING:
+    # Gates and agents are watched too: they are not to load a model's library for two names.
+    from workers.steps.pending import PendingPart
+    from workers.steps.publishing import Outcome
 
 log = structlog.get_logger(__name__)
 
