@@ -114,7 +114,7 @@ def _standing(path: Path, product: str, left: Counter[str]) -> list[Record]:
     for line in _lines(path):
         try:
             record = _record(line)
-        except (SchemaError, ValueError) as error:
+        except (SchemaError, ValueError, RecursionError) as error:
             left[f"lines that cannot be read ({str(error)[:60]})"] += 1
             continue
         if record.label.product != product:

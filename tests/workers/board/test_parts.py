@@ -56,6 +56,7 @@ def test_colour_comes_as_it_was_sent(line: BoardLine, encoding: ColourEncoding) 
         assert answer.content == payload.data
     else:
         found = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+        assert found is not None
         assert np.array_equal(found[..., ::-1], COLOUR)
 
 
@@ -127,7 +128,7 @@ def test_a_part_from_before_the_board_began_is_found_in_redis(line: BoardLine) -
 
 
 def test_a_record_of_another_part_is_never_shown(line: BoardLine) -> None:
-    first, second = line.rejected(1, 2)
+    first, _ = line.rejected(1, 2)
     source = Source(FRAMES, 0, 0)
     lie = Verdict(
         part=PartKey("s1", 9, 9),

@@ -40,9 +40,10 @@ def test_a_false_reject_is_in_redis_on_the_topic_and_on_disk_before_it_is_answer
     assert answer.status_code == 200
     assert answer.json()["row"]["label"] == "false-reject"
     assert answer.json()["saved"] == {"rgb": True, "depth": True, "why": None}
-    held = line.redis.hgetall(keys.review(part))
+    redis: Any = line.redis
+    held = redis.hgetall(keys.review(part))
     assert (held[b"label"], held[b"by"]) == (b"false-reject", b"Ada")
-    assert 0 < line.redis.ttl(keys.review(part)) <= TTL_S
+    assert 0 < redis.ttl(keys.review(part)) <= TTL_S
     (label,) = labels(line)
     assert (label.part, label.label, label.by, label.note) == (
         part,
@@ -54,6 +55,8 @@ def test_a_false_reject_is_in_redis_on_the_topic_and_on_disk_before_it_is_answer
     folder = line.settings.review / "widget"
     rgb = cv2.imread(str(folder / "s1-1-7-rgb.png"), cv2.IMREAD_UNCHANGED)
     counts = cv2.imread(str(folder / "s1-1-7-depth.png"), cv2.IMREAD_UNCHANGED)
+    assert rgb is not None
+    assert counts is not None
     assert np.array_equal(rgb[..., ::-1], decode_colour(colour(7)))
     assert np.array_equal(counts, decode_depth(depth(7)))
     assert counts.dtype == np.uint16
