@@ -17,6 +17,7 @@ is known has ceased to grow.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,9 +35,12 @@ from workers.clock import Clock, SystemClock
 from workers.errors import BusError, PlcError, SettingsError, StoreError
 from workers.gate.backoff import Backoff
 from workers.gate.wall import WallWatch
+from workers.pulse import Pulse
 
 _log = structlog.get_logger(__name__)
 
+PULSE_S = 15.0
+"""A turn waits for PLC, Redis and Kafka, each within its own bound; for longer it does not move."""
 _ASK_S = 0.1
 """Seconds between two looks at the workers' heartbeats."""
 
@@ -136,8 +140,9 @@ class Changeover:
         self._bus_wait = Backoff(self._clock)
         self._ailing: set[str] = set()
         self._started = False
-        self.alarms = 0
-        """How many were raised."""
+        self.alarms: Counter[str] = Counter()
+        """How often each was raised."""
+        self.pulse = Pulse(PULSE_S, self._clock)
         self.changes = 0
         """How often a product began."""
 
@@ -175,6 +180,7 @@ class Changeover:
 
     def step(self) -> None:
         """One turn. Raises nothing for a PLC, Redis or broker that is away: it says so and tries again."""
+        self.pulse.turned()
         try:
             self.start()
         except StoreError as error:
@@ -376,5 +382,5 @@ class Changeover:
             _log.info(events.WELL, station=self._settings.station, again=name)
 
     def _alarm(self, name: str, facts: Mapping[str, object]) -> None:
-        self.alarms += 1
+        self.alarms[name] += 1
         self._alarm_hook(name, {"station": self._settings.station, **facts})

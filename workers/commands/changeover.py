@@ -16,6 +16,8 @@ from workers.errors import SettingsError
 from workers.logs import configure_logs
 from workers.settings import Settings
 from workers.store.keys import checked
+from workers.telemetry.assembly import Assembly
+from workers.telemetry.changeover import watch_changeover
 
 log = structlog.get_logger(__name__)
 
@@ -70,13 +72,16 @@ def run_changeover(settings: Settings, options: ChangeoverOptions) -> int:
     )
     clock = SystemClock()
     with ExitStack() as stack:
+        telemetry = Assembly("changeover", settings.metrics)
+        stack.enter_context(telemetry.served())
         plc = ModbusPlc(address, clock=clock)
         stack.callback(plc.close)
         bus = open_bus(settings, "control")
         stack.callback(bus.close)
+        store = open_store(settings)
         watch = Changeover(
             plc,
-            open_store(settings),
+            store,
             # A broker that is away must not hold the next reading up.
             bus.producer(max_block=0.2, delivery_timeout=2.0),
             wanted,
@@ -84,6 +89,7 @@ def run_changeover(settings: Settings, options: ChangeoverOptions) -> int:
             clock=clock,
         )
         stop = stack.enter_context(console.stop_on_signal())
+        watch_changeover(telemetry, watch, station=options.station, redis=store.contact, stop=stop)
         log.info("changeover_started", station=options.station, plc=str(address), products=options.products)
         while not stop.is_set():
             began = clock.monotonic()
@@ -93,7 +99,7 @@ def run_changeover(settings: Settings, options: ChangeoverOptions) -> int:
         "changeover_stopped",
         station=options.station,
         changes=watch.changes,
-        alarms=watch.alarms,
+        alarms=dict(watch.alarms),
         note="parts are not passed until it runs again",
     )
     return console.OK

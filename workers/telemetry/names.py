@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Process = Literal["worker", "agent", "gate", "archive", "board"]
+Process = Literal["worker", "agent", "gate", "archive", "board", "changeover", "shadow"]
 
-PROCESSES: tuple[Process, ...] = ("worker", "agent", "gate", "archive", "board")
+PROCESSES: tuple[Process, ...] = ("worker", "agent", "gate", "archive", "board", "changeover", "shadow")
 """What the ``process`` label of ``crosscheck_live`` and ``crosscheck_ready`` may say."""
 
 OTHER = "other"
@@ -353,6 +353,32 @@ GATE_LOCKED = Metric(
     help="1 while nothing passes until a challenge part is rejected",
 )
 
+# The product change.
+
+CHANGEOVER_KNOWN = Metric(
+    name="crosscheck_changeover_known",
+    kind="gauge",
+    labels=("station",),
+    processes=("changeover",),
+    help="1 while the PLC says a product that is known; at 0 no part captured meanwhile passes",
+)
+CHANGEOVER_CHANGES = Metric(
+    name="crosscheck_changeover_changes_total",
+    kind="counter",
+    unit="changes",
+    labels=("station",),
+    processes=("changeover",),
+    help="How often a product began since the process started, the one it found included",
+)
+CHANGEOVER_ALARMS = Metric(
+    name="crosscheck_changeover_alarms_total",
+    kind="counter",
+    unit="alarms",
+    labels=("station", "kind"),
+    processes=("changeover",),
+    help="Alarms since the process started, by the name of their event in the log",
+)
+
 # The archive.
 
 ARCHIVE_ROWS = Metric(
@@ -435,6 +461,9 @@ METRICS: tuple[Metric, ...] = (
     GATE_WAIT,
     GATE_ALARMS,
     GATE_LOCKED,
+    CHANGEOVER_KNOWN,
+    CHANGEOVER_CHANGES,
+    CHANGEOVER_ALARMS,
     ARCHIVE_ROWS,
     ARCHIVE_IMAGES,
     ARCHIVE_LAG,

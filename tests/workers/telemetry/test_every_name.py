@@ -12,6 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.workers.archive_line import ArchiveLine
+from tests.workers.changeover.site import Site
 from tests.workers.frames import frame
 from tests.workers.gate_line import GateLine
 from tests.workers.line import Line
@@ -24,6 +25,7 @@ from workers.settings import Settings
 from workers.telemetry.agent import watch_publisher
 from workers.telemetry.archive import watch_archive
 from workers.telemetry.assembly import Assembly
+from workers.telemetry.changeover import watch_changeover
 from workers.telemetry.gate import GateWaits, watch_gate
 from workers.telemetry.names import METRICS, PROCESSES, Metric, Process
 from workers.telemetry.registry import Registry
@@ -62,6 +64,15 @@ def _gate(stack: ExitStack, folder: Path) -> Registry:
     return watch.registry
 
 
+def _changeover() -> Registry:
+    site, watch = Site(), Assembly("changeover", None)
+    contact = Contact("redis")
+    watch_changeover(watch, site.watch, station="s1", redis=contact, stop=threading.Event())
+    site.plc.change(7)
+    site.run(0.2)
+    return watch.registry
+
+
 def _archive(folder: Path) -> Registry:
     line, watch = ArchiveLine(folder), Assembly("archive", None)
     sink = line.sink()
@@ -85,8 +96,11 @@ def registries(tmp_path: Path) -> Iterator[dict[Process, Registry]]:
             "worker": _worker(stack),
             "agent": _agent(stack),
             "gate": _gate(stack, tmp_path / "gate"),
+            "changeover": _changeover(),
             "archive": _archive(tmp_path / "archive"),
             "board": _board(),
+            # It says how it is, and no numbers of its own.
+            "shadow": Assembly("shadow", None).registry,
         }
 
 
