@@ -25,6 +25,7 @@ from workers import (
     cli_security,
     cli_serving,
     cli_shadow,
+    cli_tracing,
 )
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
@@ -228,6 +229,7 @@ cli_board.register(app)
 cli_changeover.register(app)
 cli_security.register(app)
 cli_plan.register(app)
+cli_tracing.register(app)
 
 
 @app.command()
