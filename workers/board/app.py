@@ -209,6 +209,7 @@ class Board:
         body = await body_of(request)
         said = said_of(body, by, text_of(body, "note", MAX_NOTE, ""))
         row, kept = await self._ask(lambda: self.reviews.say(part, said))
+        self.state.changed()
         log.info("board.labelled", part=str(part), label=said.label.value, by=by, kept=kept.to_map())
         return json_reply({"row": row, "saved": kept.to_map()})
 

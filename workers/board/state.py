@@ -58,6 +58,11 @@ class State:
         """Whether the verdicts are being read."""
         return self.tails[0].failure is None
 
+    def changed(self) -> None:
+        """Something was just done here: whoever asks next sees it."""
+        with self._lock:
+            self._made = -1e9
+
     def body(self, signed_in: bool) -> bytes:
         """The snapshot as JSON; encoded once for all who ask within half a second."""
         with self._lock:
