@@ -46,7 +46,10 @@ function route() {
     stop();
     unmount?.();
   };
+  // At once, so that the next key finds what it is about.
+  if (model.state) found.view.paint();
   window.scrollTo(0, 0);
+  if (current) main.focus({ preventScroll: true });
 }
 
 function decoded(text) {
