@@ -7,15 +7,26 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
+from schemas.label import LabelKind
 from schemas.part import PartKey
 from schemas.verdict import Decision, Mode, Verdict
 from schemas.wire import decode_verdict
 from tests.security.servers import PASSWORD, Authority, TlsFront
+from tests.workers.drift.outcomes import outcome
+from workers.board.review import Said, write_label
+from workers.board.sinks import Sink
+from workers.board.watch import Watch
 from workers.commands.local import open_store
+from workers.drift.reading import read_drift
+from workers.drift.watch import DriftWatch
 from workers.errors import StoreError
 from workers.rights import RIGHTS, redis_command, user
 from workers.settings import Settings
+from workers.shadow.keeping import Keeping
+from workers.shadow.report import read_shadow
+from workers.shadow.tally import Tally
 from workers.store import keys
 from workers.store.verdicts import VerdictStore
 
@@ -85,6 +96,33 @@ def test_a_worker_decides_counts_shows_and_remembers(stores: dict[str, VerdictSt
     store.beat("w1", {"frames": 1})
 
 
+def test_a_worker_keeps_drift_and_a_board_reads_it(stores: dict[str, VerdictStore]) -> None:
+    watch = DriftWatch(stores["worker"], "w1")
+    watch.answered([outcome(number, 1.0) for number in range(3)])
+    with capture_logs() as logs:
+        watch.look()
+        watch.answered([outcome(4, 1.0)])
+        watch.look()
+    assert logs == []
+    assert {reading.kind for reading in read_drift(stores["board"], "s1")} == {"scores", "brightness", "belt"}
+
+
+def test_a_shadow_run_reads_verdicts_and_keeps_what_it_finds(stores: dict[str, VerdictStore]) -> None:
+    store = stores["shadow"]
+    keeping = Keeping(store, "casting")
+    keeping.begin()
+    passed = verdict(PartKey("s1", 1, 1), Decision.PASS)
+    assert store.standing_many([passed.part]) != [None]
+    tally = Tally("casting", "casting/2", 1)
+    tally.compared(passed, Decision.PASS, 0.4, 1.0, 2)
+    tally.compared(passed, Decision.REJECT, 1.4, 1.0, 2)
+    keeping.write(tally, 3)
+    (report,) = read_shadow(stores["board"])
+    assert (report.count, report.agree, len(report.recent)) == (2, 1, 2)
+    with pytest.raises(StoreError, match="write verdicts"):
+        store.decide(passed)
+
+
 def test_a_gate_reads_its_decisions_and_writes_missing(stores: dict[str, VerdictStore]) -> None:
     store, part = stores["gate"], PartKey("s1", 9, 1)
     stores["worker"].decide(verdict(part, Decision.PASS))
@@ -113,6 +151,19 @@ def test_a_board_sees_the_line(stores: dict[str, VerdictStore]) -> None:
     assert store.gate_entries("s1")
 
 
+def test_a_board_takes_labels_and_looks_at_lamps(
+    stores: dict[str, VerdictStore],
+) -> None:
+    store, part = stores["board"], PartKey("s1", 14, 1)
+    said = Said(LabelKind.FALSE_REJECT, "", "ada")
+    assert write_label(store, part, said, at=5).revision == 1
+    stands = write_label(store, part, Said(LabelKind.TRUE_REJECT, "", "bob"), at=6)
+    assert (stands.label, stands.by) == (LabelKind.FALSE_REJECT, "ada")
+    seen = Watch(Sink.of(store), lambda: ["s1"], lambda: ["w1"]).look()
+    assert seen.up
+    assert seen.sensors["s1"]["rgb"]["state"] == "up"
+
+
 def test_a_replay_holds_a_part_before_it_is_sent_again(stores: dict[str, VerdictStore]) -> None:
     store, part = stores["replay"], PartKey("s1", 13, 1)
     assert store.standing(part) is None
@@ -121,16 +172,36 @@ def test_a_replay_holds_a_part_before_it_is_sent_again(stores: dict[str, Verdict
     assert not stores["worker"].decide(verdict(part, Decision.PASS)).first
 
 
+def test_a_changeover_says_the_product_to_the_gate_and_hears_which_workers_have_it(
+    stores: dict[str, VerdictStore],
+) -> None:
+    store = stores["changeover"]
+    store.set_product("s1", {"product": "cap"})
+    assert store.product("s1") == stores["gate"].product("s1") == stores["board"].product("s1")
+    stores["worker"].beat("w3", {"due": "s1:5"})
+    assert "w3" in store.workers()
+    assert store.worker("w3") == {"due": "s1:5"}
+    assert store.forget_product("s1")
+
+
 PART_2 = PartKey("s1", 10, 1)
+LABEL = Said(LabelKind.TRUE_REJECT, "", "ada")
 # Process, what it must not do.
 REFUSED: list[tuple[str, str, Callable[[VerdictStore], object]]] = [
     ("worker", "decide for a station that is not its own", lambda s: s.decide(verdict(OTHER, Decision.PASS))),
     ("worker", "announce a challenge", lambda s: s.arm_challenge("s1")),
+    ("worker", "say which product is due", lambda s: s.set_product("s1", {"product": "cap"})),
+    ("changeover", "decide", lambda s: s.decide(verdict(PART_2, Decision.PASS))),
+    ("changeover", "read decisions", lambda s: s.standing(PART)),
+    ("changeover", "say another station's product", lambda s: s.set_product("s2", {"product": "cap"})),
     ("gate", "read another station's decisions", lambda s: s.gate_entries("s2")),
     ("gate", "decide for another station", lambda s: s.decide(verdict(OTHER, Decision.MISSING))),
     ("gate", "count attempts", lambda s: s.begin_attempt(PART_2)),
     ("gate", "change a sensor", lambda s: s.set_sensor("s1", "depth", {"state": "up"})),
     ("gate", "sign on as a worker", lambda s: s.beat("w9", {"a": 1})),
+    ("worker", "label a part", lambda s: write_label(s, PART_2, LABEL, at=5)),
+    ("gate", "label a part", lambda s: write_label(s, PART_2, LABEL, at=5)),
+    ("board", "label another station's part", lambda s: write_label(s, OTHER, LABEL, at=5)),
     ("board", "decide", lambda s: s.decide(verdict(PART_2, Decision.MISSING))),
     ("board", "change a sensor", lambda s: s.set_sensor("s1", "depth", {"state": "up"})),
     ("board", "announce a challenge", lambda s: s.arm_challenge("s1")),
