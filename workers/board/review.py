@@ -26,6 +26,7 @@ from workers.errors import BusError
 from workers.store import keys
 from workers.store.connection import guarded
 from workers.store.scripts import REVIEW
+from workers.store.verdicts import VerdictStore
 
 TTL_S = 30 * 86_400
 """How long Redis keeps a label; the topic and the folder keep it longer."""
@@ -129,7 +130,8 @@ class Reviews:
         if known is not None and known.label is not said.label and not said.replace:
             # Redis may have forgotten what the topic still says.
             raise _conflict(part, known.label, known.by, known.at)
-        stands = self._write(part, said, self._clock.now(), 0 if known is None else known.revision)
+        revision = 0 if known is None else known.revision
+        stands = write_label(self._redis.get(), part, said, at=self._clock.now(), revision=revision)
         if stands.label is not said.label:
             raise _conflict(part, stands.label, stands.by, stands.at)
         return Label(
@@ -146,18 +148,6 @@ class Reviews:
             threshold=verdict.threshold,
             bundle=verdict.bundle,
         )
-
-    def _write(self, part: PartKey, said: Said, at: int, revision: int) -> Standing:
-        client = self._redis.get().client
-        key = keys.review(part)
-        arguments = (said.label.value, said.by, at, said.note, TTL_S, int(said.replace), revision)
-        with guarded(client, f"write the label of {part}"):
-            try:
-                raw = client.evalsha(REVIEW.sha, 1, key, *cast("tuple[str, ...]", arguments))
-            except NoScriptError:
-                raw = client.eval(REVIEW.text, 1, key, *cast("tuple[str, ...]", arguments))
-        label, by, when, note, number = (each.decode() for each in cast("list[bytes]", raw))
-        return Standing(LabelKind(label), by, int(when), note, int(number))
 
     def _send(self, label: Label) -> None:
         """Append the label to its topic and wait until the brokers have it. Raises BusError."""
@@ -187,6 +177,28 @@ class Reviews:
         """Let go of the broker."""
         with self._lock:
             self._let_go()
+
+
+def write_label(store: VerdictStore, part: PartKey, said: Said, *, at: int, revision: int = 0) -> Standing:
+    """Write a label into Redis, where there is none or it is to be replaced; the one that stands then.
+
+    Args:
+        at: nanoseconds since the epoch.
+        revision: the highest of the part that is known from elsewhere.
+
+    Raises:
+        StoreError: Redis does not answer, or refuses.
+    """
+    client = store.client
+    key = keys.review(part)
+    arguments = (said.label.value, said.by, at, said.note, TTL_S, int(said.replace), revision)
+    with guarded(client, f"write the label of {part}"):
+        try:
+            raw = client.evalsha(REVIEW.sha, 1, key, *cast("tuple[str, ...]", arguments))
+        except NoScriptError:
+            raw = client.eval(REVIEW.text, 1, key, *cast("tuple[str, ...]", arguments))
+    label, by, when, note, number = (each.decode() for each in cast("list[bytes]", raw))
+    return Standing(LabelKind(label), by, int(when), note, int(number))
 
 
 def _conflict(part: PartKey, label: LabelKind, by: str, at: int) -> Refused:
