@@ -17,6 +17,7 @@ from inference.sample import Sample
 from inference.teach import teach
 from inference.teach_settings import TeachSettings
 from schemas.part import PartKey
+from schemas.payload import ColourEncoding
 from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_verdict
 from tests.e2e.processes import Running, wait_until
@@ -96,6 +97,7 @@ def tell(folder: Path, kafka: str, redis_url: str, prefix: str) -> Story:
                 station_map=stations,
                 topic=f"{prefix}.frames",
                 deadline_s=4.0,
+                colour=ColourEncoding.PNG,
                 log=AgentLog(log),
             )
         )
