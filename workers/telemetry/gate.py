@@ -8,6 +8,7 @@ from threading import Event
 
 from prometheus_client.core import Metric as Family
 
+from schemas.verdict import Decision
 from workers.contact import Contact
 from workers.gate import Gate
 from workers.gate.decision import GateDecision
@@ -45,7 +46,9 @@ class GateCollector:
         """The numbers now."""
         state, station = self.gate.state(), self.station
         yield family(names.GATE_TRIGGERS, {(station,): float(state.triggers)})
-        yield family(names.GATE_DECISIONS, {(station, d): float(n) for d, n in state.by_decision.items()})
+        # All of them from the start: the increase from nothing at all to one is none to Prometheus.
+        decided = {(station, d.value): float(state.by_decision.get(d.value, 0)) for d in Decision}
+        yield family(names.GATE_DECISIONS, decided)
         yield histogram(names.GATE_WAIT, self.waits.seconds)
         yield family(names.GATE_ALARMS, {(station, kind): float(n) for kind, n in state.alarms.items()})
         yield family(names.GATE_LOCKED, {(station,): float(state.locked is not None)})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client.core import Metric as Family
 
+from schemas.verdict import Decision, Mode
 from workers.stages import StageTimes
 from workers.steps.condition import SensorState
 from workers.steps.flow import Flow
@@ -18,6 +19,8 @@ from workers.telemetry.names import OTHER
 from workers.telemetry.tallies import Histogram, Known, Tally
 from workers.vitals import Report, Vitals
 
+MOST_BEGUN = 1000
+"""Pairs of station and product whose counts begin at 0 before there is anything to count."""
 NOBODY = ""
 """The station of a record that cannot be read."""
 
@@ -33,6 +36,7 @@ class AnswerTally:
     _products: Known = field(default_factory=Known)
     _frames: Tally = field(default_factory=Tally)
     _verdicts: Tally = field(default_factory=lambda: Tally(open=(0, 1)))
+    _begun: set[tuple[str, str]] = field(default_factory=set)
     _repeats: Tally = field(default_factory=Tally)
     _dead: Tally = field(default_factory=Tally)
     _latency: Histogram = field(default_factory=lambda: Histogram(names.VERDICT_LATENCY.buckets))
@@ -60,8 +64,19 @@ class AnswerTally:
                 self._repeats.add()
                 continue
             mode = "" if verdict.mode is None else verdict.mode.value
-            self._verdicts.add(station, self._products(verdict.product), verdict.decision.value, mode)
+            product = self._products(verdict.product)
+            if (station, product) not in self._begun and len(self._begun) < MOST_BEGUN:
+                self._begin(station, product)
+            self._verdicts.add(station, product, verdict.decision.value, mode)
             self._latency.add((verdict.decided_at - verdict.captured_at) / 1e9)
+
+    def _begin(self, station: str, product: str) -> None:
+        """Those that alerts are for, from the first part on: to Prometheus the step from nothing at all to
+        one is no increase."""
+        self._begun.add((station, product))
+        for decision in (Decision.STALE, Decision.ERROR, Decision.MISSING):
+            self._verdicts.add(station, product, decision.value, "", by=0.0)
+        self._verdicts.add(station, product, Decision.REJECT.value, Mode.FUSED.value, by=0.0)
 
     def collect(self) -> Iterable[Family]:
         """The counts now."""
