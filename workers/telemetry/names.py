@@ -1,7 +1,7 @@
 """Every metric of every process: its name, kind, unit, labels and help, written once.
 
 Dashboards, alert rules and the reference are held to this list, and so is every collector. A name ends in its
-unit, and a counter's in ``_total``. A new metric is one constant here and its place in ``METRICS``.
+unit, and a counter's in ``_total``. A new metric is one constant here.
 """
 
 from __future__ import annotations
@@ -419,57 +419,7 @@ BOARD_VERDICTS = Metric(
     help="Verdicts the board has read since it started",
 )
 
-METRICS: tuple[Metric, ...] = (
-    FRAMES,
-    VERDICTS,
-    REPEATS,
-    DEAD_LETTERS,
-    VERDICT_LATENCY,
-    STAGE_SECONDS,
-    STAGE_ENTRIES,
-    BATCH_SIZE,
-    BATCH_WAIT,
-    LAG,
-    HELD,
-    HELD_BYTES,
-    PAUSED,
-    PARTITIONS,
-    SENSOR_STATE,
-    CLOCK_OFFSET,
-    CLOCK_REFUSED,
-    MODEL_INFO,
-    MODEL_SWAPS,
-    GPU_MEMORY,
-    DRIFT_PSI,
-    DRIFT_KS,
-    BRIGHTNESS_SHIFT,
-    BELT_SHIFT,
-    DRIFT_WARNING,
-    LIVE,
-    READY,
-    CHECK,
-    START_TIME,
-    AGENT_TRIGGERS,
-    AGENT_PUBLISHED,
-    AGENT_FAILED,
-    AGENT_NOTICES,
-    AGENT_BUFFERED_FRAMES,
-    AGENT_BUFFERED_BYTES,
-    AGENT_PUBLISH,
-    GATE_TRIGGERS,
-    GATE_DECISIONS,
-    GATE_WAIT,
-    GATE_ALARMS,
-    GATE_LOCKED,
-    CHANGEOVER_KNOWN,
-    CHANGEOVER_CHANGES,
-    CHANGEOVER_ALARMS,
-    ARCHIVE_ROWS,
-    ARCHIVE_IMAGES,
-    ARCHIVE_LAG,
-    BOARD_CLIENTS,
-    BOARD_VERDICTS,
-)
-"""All of them, in the order of the reference."""
+METRICS: tuple[Metric, ...] = tuple(each for each in list(globals().values()) if isinstance(each, Metric))
+"""All of them, in the order of this page and of the reference."""
 
 BY_NAME = {metric.name: metric for metric in METRICS}
