@@ -161,9 +161,16 @@ class NativeLine:
             )
         self.processes[name] = Started(service, process, log)
 
-    def stop(self, timeout: float) -> dict[str, int]:
-        """SIGTERM to all, as ``docker compose stop``; the exit codes of those that were running."""
-        running = {name: each for name, each in self.processes.items() if each.process.poll() is None}
+    def stop(self, timeout: float, kind: str = "") -> dict[str, int]:
+        """SIGTERM to all whose names begin so; the exit codes of those that were running.
+
+        ``docker compose stop`` does the same, and those that wait for others first.
+        """
+        running = {
+            name: each
+            for name, each in self.processes.items()
+            if name.startswith(kind) and each.process.poll() is None
+        }
         for each in running.values():
             each.process.terminate()
         until = time.monotonic() + timeout
