@@ -149,13 +149,13 @@ def test_a_candidate_runs_beside_a_worker_and_dies_without_anybody_noticing(
 
     def publish() -> None:
         producer = bus.producer()
-        while not done.wait(0.1):
+        while not done.wait(0.2):
             trigger = next(sent)
             one = frame(samples[trigger % len(samples)], trigger, at=time.time_ns(), station=kafka_topic)
             key = str(one.part).encode()
             producer.send(settings.topic("frames"), encode(one), key=key, partition=0).wait(10.0)
 
-    flags = ["--models", str(models), "--kafka", kafka_bootstrap, "--redis", redis_url]
+    flags = ["--models", str(models), "--kafka", kafka_bootstrap, "--redis", redis_url, "--wait", "60"]
     monkeypatch.setenv("CROSSCHECK_TOPIC_PREFIX", kafka_topic)
     publisher = threading.Thread(target=publish)
     with worker_beside(bus, settings, models) as worker:

@@ -2,14 +2,14 @@
 
 It belongs to no consumer group and commits nothing: it reads from where the topic ended when it began, and
 neither the workers nor their group can tell that it is there. It never waits for a part longer than
-``wait_s``, never holds more than ``HELD`` of them, and when it falls behind it goes on with the newest.
+``wait_s`` and never holds more than ``HELD`` of them: what comes meanwhile is skipped and counted, and so is
+what lies between it and the end of the topic when it falls behind.
 
 The candidate looks at the sensors that the line used, so that the two scores are of the same evidence.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,7 +96,7 @@ class Shadow:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._pairer = Pairer(settings.pair_wait_s, lambda station: frozenset())
-        self._waiting: OrderedDict[PartKey, tuple[PendingPart, float]] = OrderedDict()
+        self._waiting: dict[PartKey, tuple[PendingPart, float]] = {}
         # Its own, in memory: what the candidate saw of a station helps it where depth is missing.
         self._silhouettes = Silhouettes(store)
         self._keeping = Keeping(store, settings.product)
@@ -162,10 +162,11 @@ class Shadow:
     def _wait(self, pending: PendingPart, now: float) -> None:
         if pending.late is not None:
             return
+        if len(self._waiting) >= HELD:
+            # What waits is kept: if the oldest gave way, a line that answers slowly were never compared.
+            self.tally.skipped += len(pending.records)
+            return
         self._waiting[pending.part] = (pending, now)
-        while len(self._waiting) > HELD:
-            _, (left, _) = self._waiting.popitem(last=False)
-            self.tally.skipped += len(left.records)
 
     def _keep_up(self) -> None:
         """Go on at the end of every partition that is too far away to be caught up with."""
