@@ -34,8 +34,8 @@ class Hosts:
 
     A foreign page can give its own name our address (DNS rebinding) and then read the line in a browser
     inside the plant, but it cannot choose what the browser sends as Host. So names are taken that nobody
-    outside can own: addresses, localhost, this machine's, names without a dot or of .local and .internal,
-    and those that are listed.
+    outside can own: addresses, localhost, this machine's, names without a dot, those of .local,
+    .internal and .svc, and those that are listed.
 
     Args:
         listed: further names, as behind a proxy.
@@ -51,7 +51,7 @@ class Hosts:
         if name.startswith("["):
             return _is_address(name[1:].partition("]")[0])
         name = name.partition(":")[0].rstrip(".")
-        if name in self._names or name.endswith((".local", ".internal", ".localhost")):
+        if name in self._names or name.endswith((".local", ".internal", ".localhost", ".svc")):
             return True
         return _is_address(name) or _ONE_LABEL.match(name) is not None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -31,11 +30,11 @@ from workers.board.tail import Tail
 from workers.board.watch import Watch
 from workers.clock import Clock, SystemClock
 from workers.errors import SettingsError
+from workers.pulse import Pulse
 from workers.settings import Settings
 from workers.telemetry import names
+from workers.telemetry.assembly import Assembly
 from workers.telemetry.families import family
-from workers.telemetry.health import Health
-from workers.telemetry.registry import Registry
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +44,8 @@ LABEL_HISTORY = 50_000
 LETTER_HISTORY = 20
 """Of the dead letters: each may be as large as a frame."""
 SEND_BYTES = 256 * 1024
+STALL_S = 10.0
+"""Without a turn of the event loop for so long the board counts as dead."""
 END_S = 2.0
 """How long requests under way may take when the board ends."""
 
@@ -71,7 +72,8 @@ class BoardServer:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        token = settings.board_token
+        # An empty one is none: it is what an unset variable of a container comes as.
+        token = settings.board_token.get_secret_value() if settings.board_token else None
         host, port = address_of(settings.board)
         self.feed = Feed(clock, stations)
         take = (
@@ -83,7 +85,7 @@ class BoardServer:
             Tail(kafka.get, settings.topic(name), handler, history=history) for name, handler, history in take
         )
         self.watch = Watch(redis, self.feed.names, self.feed.workers)
-        auth = Auth(None if token is None else token.get_secret_value(), clock)
+        auth = Auth(token or None, clock)
         state = State(self.feed, self.watch, self.tails, self.tails[2], clock, auth.can_sign_in)
         self.events = Events(self.feed, state)
         self.pictures = Pictures(kafka, redis, settings.topic("frames"))
@@ -97,14 +99,12 @@ class BoardServer:
             clock=clock,
         )
         listed = [name.strip() for name in settings.board_hosts.split(",") if name.strip()]
-        self.registry = Registry()
-        self.health = Health(
-            "board",
-            ready={"kafka": self._kafka_trouble, "redis": self._redis_trouble},
-            clock=clock,
-        )
-        self.registry.add(self.health)
-        self.registry.add(self)
+        pulse = Pulse(STALL_S, clock)
+        self._watched = Assembly("board", settings.metrics)
+        self._watched.collect(self)
+        self._watched.live("loop", pulse.trouble)
+        self._watched.ready("kafka", lambda: self.tails[0].failure)
+        self._watched.ready("redis", lambda: None if self.watch.seen.up else "redis does not answer")
         self.board = Board(
             feed=self.feed,
             state=state,
@@ -115,15 +115,17 @@ class BoardServer:
             auth=auth,
             clock=clock,
             hosts=Hosts([*listed, host]),
-            registry=self.registry,
-            health=self.health,
+            registry=self._watched.registry,
+            health=self._watched.health,
         )
         self._socket = _listen(host, port)
         self.port = int(self._socket.getsockname()[1])
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
         self.is_open = not _is_loopback(host)
         """Whether others than this machine reach it."""
-        self._server = _Uvicorn(self.board, self.events)
+        self.takes_labels = auth.can_sign_in
+        """Whether there is a token to act with."""
+        self._server = _Uvicorn(self.board, self.events, pulse)
         self._thread: threading.Thread | None = None
 
     def collect(self) -> Iterable[Family]:
@@ -137,7 +139,8 @@ class BoardServer:
             tail.start()
         self.watch.start()
         try:
-            self._server.run(sockets=[self._socket])
+            with self._watched.served():
+                self._server.run(sockets=[self._socket])
         finally:
             self.close()
 
@@ -164,17 +167,11 @@ class BoardServer:
         self.pictures.close()
         self.reviews.close()
 
-    def _kafka_trouble(self) -> str | None:
-        return self.tails[0].failure
-
-    def _redis_trouble(self) -> str | None:
-        return None if self.watch.seen.up else "redis does not answer"
-
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn, with an end that ends streams first and does not raise the signal again."""
 
-    def __init__(self, board: Board, events: Events) -> None:
+    def __init__(self, board: Board, events: Events, pulse: Pulse) -> None:
         # Its own words about a request come beside ours, with a traceback.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         super().__init__(
@@ -192,13 +189,16 @@ class _Uvicorn(uvicorn.Server):
             )
         )
         self._events = events
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pulse = pulse
         self.begun = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
         self.begun.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        self._pulse.turned()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._events.close()

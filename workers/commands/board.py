@@ -32,7 +32,7 @@ def run_board(settings: Settings) -> None:
             at=settings.board,
             why="others than this machine reach it without TLS: put it behind a proxy that has it",
         )
-    acting = "sign in with the token to act" if settings.board_token else "read-only: no token is set"
+    acting = "sign in with the token to act" if server.takes_labels else "read-only: no token is set"
     console.out.print(f"board: {server.url} ({acting})", soft_wrap=True)
     try:
         server.run()

@@ -23,6 +23,12 @@ def test_without_a_token_actions_are_refused_and_say_how_to_set_one(tmp_path: Pa
         assert line.state()["can_sign_in"] is False
 
 
+def test_an_empty_token_is_none(tmp_path: Path) -> None:
+    with BoardLine(tmp_path, token="") as line:
+        assert line.state()["can_sign_in"] is False
+        assert line.browser.post("/api/login", json={"token": ""}).status_code == 403
+
+
 def test_a_session_acts_until_it_signs_out_or_a_shift_and_a_half_have_gone(line: BoardLine) -> None:
     first, second, third = line.rejected(1, 2, 3)
     assert line.say(first, "true-reject").status_code == 401
@@ -136,7 +142,16 @@ def test_the_token_is_in_no_log_and_no_answer(line: BoardLine, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1:8600", "[::1]:8600", "localhost", "192.168.1.20", "board", "line-pc.local", "b.plant.org"],
+    [
+        "127.0.0.1:8600",
+        "[::1]:8600",
+        "localhost",
+        "192.168.1.20",
+        "board",
+        "line-pc.local",
+        "board.line.svc",
+        "b.plant.org",
+    ],
 )
 def test_names_that_nobody_outside_owns_are_answered(host: str) -> None:
     assert Hosts(["b.plant.org"]).allows(host)
