@@ -85,7 +85,7 @@ def _board() -> Registry:
     line = Line()
     board = BoardServer(Settings(board="127.0.0.1:0"), Sink.of(line.bus), Sink.of(line.store))
     board._socket.close()
-    return board.registry
+    return board.board.registry
 
 
 @pytest.fixture
