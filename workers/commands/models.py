@@ -154,8 +154,8 @@ class _Line:
         name = f"{command.product}/{command.value}"
         seen = {one.worker: one.at for one in desk.workers_say(self.store)}
         desk.send(self.bus, self.topic, command)
-        previous = command.previous[0] if command.previous else "nothing"
-        console.out.print(f"{name} is to judge {command.product}, after {previous}. Sent.")
+        back = f"; a rollback goes back to {command.previous[0]}" if command.previous else ""
+        console.out.print(f"{name} is to judge {command.product} from now on{back}", soft_wrap=True)
         if wait_s <= 0:
             return console.OK
         return self._wait(name if command.digest is None else short_name(name, command.digest), seen, wait_s)
@@ -279,9 +279,12 @@ def _print(rows: list[dict[str, object]], holds: desk.InService, says: list[desk
         )
     there = {f"{row['product']}/{row['version']}" for row in rows}
     for product, command in holds.activated.items():
-        if f"{product}/{command.value}" not in there:
+        name = f"{product}/{command.value}"
+        if name not in there:
+            refusing = [one.worker for one in says if name in one.refused]
+            by = f"; refused by {_few(refusing)}" if refusing else ""
             console.out.print(
-                f"{product}/{command.value} is active and is neither in this folder nor in the store"
+                f"{name} is active and is neither in this folder nor in the store{by}", soft_wrap=True
             )
     if not says:
         console.out.print("no worker runs")
@@ -291,8 +294,11 @@ def _workers(row: dict[str, object]) -> str:
     workers, refused = row["workers"], row["refused"]
     assert isinstance(workers, list)
     assert isinstance(refused, dict)
-    shown = [*workers, *(f"{worker} refuses it" for worker in refused)]
-    return ", ".join(shown) if len(shown) <= 4 else f"{', '.join(shown[:3])} and {len(shown) - 3} more"
+    return _few([*workers, *(f"{worker} refuses it" for worker in refused)])
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _setting(product: str, setting: ThresholdSetting) -> dict[str, object]:
