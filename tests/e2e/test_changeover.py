@@ -62,8 +62,8 @@ class Story:
         return [part for part, at in self.sent.items() if at > moment]
 
 
-def normals(number: int, **counts: int) -> SyntheticDataset:
-    return SyntheticDataset(**counts, size=96, lot_size=4, seed=number, product=number)
+def normals(number: int, *, validation: int = 0) -> SyntheticDataset:
+    return SyntheticDataset(train=16, validation=validation, size=96, lot_size=4, seed=number, product=number)
 
 
 def tell(folder: Path, kafka: str, redis_url: str, prefix: str) -> Story:
@@ -71,8 +71,8 @@ def tell(folder: Path, kafka: str, redis_url: str, prefix: str) -> Story:
     shown: dict[str, Iterator[Sample]] = {}
     for product, number in NUMBERS.items():
         settings = TeachSettings(bank_size=64, folds=2)
-        teach(normals(number, train=16, validation=8), models, name=product, settings=settings)
-        shown[product] = itertools.cycle([item.sample() for item in normals(number, train=16).train()])
+        teach(normals(number, validation=8), models, name=product, settings=settings)
+        shown[product] = itertools.cycle([item.sample() for item in normals(number).train()])
     stations = StationMap({station: 0})
     env = {
         "CROSSCHECK_KAFKA": kafka,
