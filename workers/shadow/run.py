@@ -129,7 +129,8 @@ class Shadow:
 
     def close(self) -> None:
         """Write what was found, and let go of the broker."""
-        self.tally.unmatched += len(self._waiting)
+        # Their time was not up: they are neither with nor without a verdict.
+        self.tally.skipped += sum(len(pending.records) for pending, _ in self._waiting.values())
         self._waiting.clear()
         self._keeping.write(self.tally, self._now_ms(), running=False)
         self._consumer.close()
