@@ -158,7 +158,12 @@ def test_every_part_is_counted_by_its_decision_and_mode(watched: Watched) -> Non
     assert ("PASS", "RGB") not in counts
     assert watched.count(f'crosscheck_frames_total{{station="{STATION}"}}') == SENT
     assert watched.count("crosscheck_verdict_latency_seconds_count") == SENT
-    assert watched.prometheus.query("crosscheck_check_ok == 0") == {}
+    # On a machine that is busy with other tests a worker may lose its place in its group for a moment.
+    wait_until(
+        lambda: watched.prometheus.query("crosscheck_check_ok == 0") == {},
+        60.0,
+        "health with every check well",
+    )
     assert watched.count("up") == 1.0
 
 
@@ -171,12 +176,14 @@ def test_the_sensor_that_gave_nothing_fires_its_alert_and_nothing_else_of_the_st
         "station": STATION,
         "sensor": "depth",
     }
-    wait_until(lambda: labels in watched.prometheus.firing(), 20.0, "the alert of the sensor that is down")
     # Too few parts for a share, and a line without agents, gates and a GPU has nothing to say of them. A
     # machine that is busy with other tests may well be late.
     slow = {"CrosscheckVerdictsLate", "CrosscheckPaused", "CrosscheckLagGrowing"}
-    others = {alert["alertname"] for alert in watched.prometheus.firing()} - slow
-    assert others == {"CrosscheckSensorDown"}
+    wait_until(
+        lambda: [one for one in watched.prometheus.firing() if one["alertname"] not in slow] == [labels],
+        60.0,
+        "the alert of the sensor that is down, and no other of this station",
+    )
 
 
 def test_prometheus_evaluates_every_rule(watched: Watched) -> None:
