@@ -2,8 +2,9 @@
 
     python tests/bench/board.py --json board.json
 
-Real Kafka and Redis, ``crosscheck board`` as a process, headless Chromium at 1920 x 1080. Verdicts come from a
-script and not from a model, at their times on the schedule; each is decided, so stamped, when it is sent.
+Real Kafka and Redis, ``crosscheck board`` as a process, headless Chromium at 1920 x 1080. Frames and verdicts
+come from a script and not from a model, at their times on the schedule; each verdict is decided, so stamped,
+when it is sent, and names the record of its frame, from which the page's small pictures come.
 "Painted" is counted by the page itself, behind the frame that drew the verdict.
 
 Exit code 1 when a verdict was neither shown nor said to be skipped, or the page fell behind by seconds.
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ from playwright.sync_api import Page
 from rich.table import Table
 
 from compose.services import Endpoints, Services
+from inference.datasets.synthetic import SyntheticDataset
+from schemas.frame import Frame
+from schemas.images import encode_colour, encode_depth
 from schemas.part import PartKey
-from schemas.verdict import Decision, Mode, Region, Verdict
+from schemas.verdict import Decision, Mode, Region, Source, Verdict
 from schemas.wire import encode
 from tests.bench.rig import BenchError, pinned
 from tests.board.browsing import MISSING, browsing, chromium, watched
@@ -90,10 +94,11 @@ class Figures:
 class Sender(threading.Thread):
     """Sends verdicts on a schedule; a late one does not put off those behind it."""
 
-    def __init__(self, bus: KafkaBus, topic: str, stations: StationMap, *, rate: float, count: int) -> None:
+    def __init__(self, bus: KafkaBus, prefix: str, stations: StationMap, *, rate: float, count: int) -> None:
         super().__init__(name="sender", daemon=True)
         self._producer = bus.producer()
-        self._topic = topic
+        self._frames, self._verdicts = f"{prefix}.frames", f"{prefix}.verdicts"
+        self._pool = _pool()
         self._stations = stations
         self._rate = rate
         self._count = count
@@ -102,7 +107,8 @@ class Sender(threading.Thread):
         self.worst_late = 0.0
         self.failure: Exception | None = None
         for partition in range(stations.partitions):
-            self._producer.prepare(TopicPartition(topic, partition), 10.0)
+            for topic in (self._frames, self._verdicts):
+                self._producer.prepare(TopicPartition(topic, partition), 10.0)
 
     def run(self) -> None:
         names = list(self._stations)
@@ -116,29 +122,38 @@ class Sender(threading.Thread):
                     time.sleep(wait)
                 self.worst_late = max(self.worst_late, -wait)
                 station = names[number % len(names)]
-                verdict = self._verdict(PartKey(station, run, number // len(names)))
-                key = str(verdict.part).encode()
-                self._producer.send(
-                    self._topic, encode(verdict), key=key, partition=self._stations.partition(station)
+                part, partition = (
+                    PartKey(station, run, number // len(names)),
+                    self._stations.partition(station),
                 )
+                now = time.time_ns()
+                frame = replace(
+                    self._pool[number % len(self._pool)], part=part, captured_at=now, deadline=now + 2 * 10**9
+                )
+                key = str(part).encode()
+                place, offset = self._producer.send(
+                    self._frames, encode(frame), key=key, partition=partition
+                ).wait(10.0)
+                verdict = self._verdict(frame, Source(place.topic, place.partition, offset))
+                self._producer.send(self._verdicts, encode(verdict), key=key, partition=partition)
                 self.sent += 1
         except Exception as error:
             self.failure = error
         finally:
             self._producer.close()
 
-    def _verdict(self, part: PartKey) -> Verdict:
+    def _verdict(self, frame: Frame, source: Source) -> Verdict:
         bad = self._random.random() < 0.03
         score = float(self._random.uniform(8, 30) if bad else self._random.gamma(9.0, 0.2))
         branches = {name: score * 0.9 for name in ("colour", "shape", "mapping", "unmapping", "dents")}
-        now = time.time_ns()
         return Verdict(
-            part=part,
-            product="cap",
+            part=frame.part,
+            product=frame.product,
             decision=Decision.REJECT if score > THRESHOLD else Decision.PASS,
-            captured_at=now - 30_000_000,
-            decided_at=now,
-            deadline=now + 2_000_000_000,
+            captured_at=frame.captured_at,
+            decided_at=time.time_ns(),
+            deadline=frame.deadline,
+            sources=(source,),
             worker="bench",
             mode=Mode.FUSED,
             score=score,
@@ -150,6 +165,27 @@ class Sender(threading.Thread):
             bundle_hash="0" * 64,
             timings={"decode": 2.0, "prepare": 2.0, "inspect": 20.0, "publish": 2.0},
         )
+
+
+def _pool() -> list[Frame]:
+    """A few frames of 192 x 192 pixels, encoded as an agent would."""
+    parts = SyntheticDataset(train=6, validation=0, test_good=0, defects_per_kind=0, size=192)
+    found = []
+    for sample in (item.sample() for item in parts.train()):
+        assert sample.rgb is not None
+        assert sample.depth is not None
+        found.append(
+            Frame(
+                part=PartKey("pool", 0, 0),
+                product="cap",
+                captured_at=0,
+                deadline=0,
+                rgb=encode_colour(sample.rgb),
+                depth=encode_depth(sample.depth),
+                depth_scale=sample.depth_scale,
+            )
+        )
+    return found
 
 
 def parse() -> argparse.Namespace:
@@ -195,10 +231,14 @@ def measure(ends: Endpoints, folder: Path, path: str, args: argparse.Namespace) 
     bus = KafkaBus(ends.kafka)
     TopicPlan(stations, prefix=prefix).apply(bus)
     stations.save(folder / "stations.json")
+    surroundings = {
+        "CROSSCHECK_KAFKA": ends.kafka,
+        "CROSSCHECK_REDIS": ends.redis_url,
+        "CROSSCHECK_TOPIC_PREFIX": prefix,
+    }
     server = Running(
         "board", "--port", "0", "--stations", "stations.json", "--log", "json",
-        folder=folder, name="board",
-        env={"CROSSCHECK_KAFKA": ends.kafka, "CROSSCHECK_REDIS": ends.redis_url, "CROSSCHECK_TOPIC_PREFIX": prefix},
+        folder=folder, name="board", env=surroundings,
     )  # fmt: skip
     try:
         url = _address(folder / "board.out")
@@ -208,9 +248,7 @@ def measure(ends: Endpoints, folder: Path, path: str, args: argparse.Namespace) 
             page.wait_for_selector('#link[data-state="live"]')
             page.wait_for_function(f"document.querySelectorAll('.tile').length === {args.stations}")
             page.evaluate(WITNESS)
-            sender = Sender(
-                bus, f"{prefix}.verdicts", stations, rate=args.rate, count=round(args.rate * args.seconds)
-            )
+            sender = Sender(bus, prefix, stations, rate=args.rate, count=round(args.rate * args.seconds))
             heap = _heap(page)
             watch = [psutil.Process(server.process.pid), *_browser_processes()]
             before, begun = _cpu(watch), time.monotonic()

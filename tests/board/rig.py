@@ -97,15 +97,15 @@ class BoardLine:
         models: Path,
         parts: SyntheticDataset,
         stations: Iterable[str],
-        prefix: str | None = None,
+        worker: str | None = None,
     ) -> None:
-        prefix = prefix or f"board-{time.time_ns()}"
+        prefix = f"board-{time.time_ns()}"
         self.settings = Settings(
             kafka=kafka,
             redis=redis_url,
             topic_prefix=prefix,
             group=f"{prefix}.workers",
-            worker=f"{prefix}.w1",
+            worker=worker or f"{prefix}.w1",
             models=models,
             board="127.0.0.1:0",
             board_token=SecretStr(TOKEN),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from playwright.sync_api import Page, expect
 
@@ -83,7 +84,7 @@ def test_a_key_labels_a_part_in_redis_and_on_the_topic_and_the_label_stays(
     (label,) = labels(line, part)
     assert (label.label, label.by) == (LabelKind.TRUE_REJECT, "Ada")
     assert label.note == "a scratch, seen at station 3"
-    stored = line.store.client.hgetall(keys.review(part))
+    stored = cast("dict[bytes, bytes]", line.store.client.hgetall(keys.review(part)))
     assert stored[b"label"] == b"true-reject"
     page.reload()
     expect(page.locator("#sign")).to_have_text("Sign out")

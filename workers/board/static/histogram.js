@@ -6,7 +6,7 @@ import { percent, score, whole } from "./format.js";
 import { Scores } from "./whatif.js";
 
 const BINS = 90;
-const EDGE = { left: 46, right: 10, top: 24, bottom: 24 };
+const EDGE = { left: 46, right: 10, top: 40, bottom: 24 };
 const STEPS = 2000;
 
 /** The histogram with its filters, slider and sentence. */
@@ -199,16 +199,16 @@ export class Histogram {
     pen.lineWidth = 2;
     pen.setLineDash(dash);
     pen.beginPath();
-    pen.moveTo(at, 18);
+    const low = dash.length > 0 ? 32 : 16;
+    pen.moveTo(at, low + 2);
     pen.lineTo(at, height - EDGE.bottom);
     pen.stroke();
     pen.setLineDash([]);
     pen.fillStyle = tone("ink");
     pen.font = "600 12px system-ui, sans-serif";
     const long = pen.measureText(words).width;
-    const high = dash.length ? 12 : 12;
     pen.textAlign = at + long / 2 > width ? "right" : "center";
     pen.textBaseline = "alphabetic";
-    pen.fillText(words, Math.min(width - 2, at), high);
+    pen.fillText(words, Math.max(long / 2, Math.min(width - 2, at)), low - 3);
   }
 }

@@ -69,7 +69,7 @@ function timings(row) {
     fill.style.transform = `scaleX(${Math.max(0.01, value / all).toFixed(3)})`;
     return el("div", { class: "bar-row" }, el("span", { class: "bar-name", text: name }), el("div", { class: "bar thin" }, fill), el("span", { class: "number", text: millis(value) }));
   });
-  return el("details", { open: true }, el("summary", { text: "Where the time went" }), lines);
+  return el("details", {}, el("summary", { text: "Where the time went" }), lines);
 }
 
 function facts(row) {
