@@ -17,6 +17,8 @@ POLL_S = 0.2
 RETRY_S = 1.0
 """After a first failure; twice as long after each further one, up to ``MAX_RETRY_S``."""
 MAX_RETRY_S = 10.0
+MOST_HISTORY = 50_000
+"""Records of a topic that are read from before, however many partitions it has: some ten seconds of work."""
 NEW_PARTITIONS_S = 30.0
 """How often the topic is asked whether it has grown."""
 
@@ -32,7 +34,7 @@ class Tail:
         bus: gives the broker, or raises BusError while it is away.
         topic: its full name.
         take: called on the tail's thread; what it raises is logged.
-        history: about how many records of each partition are read from before.
+        history: about how many records of each partition are read from before, ``MOST_HISTORY`` of all.
         needed: whether it is worth a warning that the topic does not exist.
     """
 
@@ -108,11 +110,12 @@ class Tail:
             places = {TopicPartition(self.topic, number) for number in range(count)}
             consumer.assign(places)
             begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
+            history = min(self._history, max(1, MOST_HISTORY // count))
             for place in places:
                 # Read on after an outage where it was; a topic that was made anew is shorter than that.
                 at = self._next.get(place)
                 if at is None or not begins[place] <= at <= ends[place]:
-                    at = max(begins[place], ends[place] - self._history)
+                    at = max(begins[place], ends[place] - history)
                     self._live[place] = ends[place]
                 consumer.seek(place, at)
         except BaseException:

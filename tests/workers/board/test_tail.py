@@ -52,6 +52,14 @@ def test_the_newest_of_what_was_there_comes_as_history_and_what_follows_live() -
     assert reading.tail.kept == 4
 
 
+def test_the_history_of_many_partitions_is_bounded_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.board.tail.MOST_HISTORY", 4)
+    reading = Reading(history=100, partitions=2)
+    for partition in (0, 1):
+        reading.send(*"abcde", partition=partition)
+    assert sorted(value for value, _ in reading.read()) == [b"d", b"d", b"e", b"e"]
+
+
 def test_after_an_outage_it_goes_on_where_it_was() -> None:
     reading = Reading()
     reading.send("a")
