@@ -33,6 +33,8 @@ NUMBER, ACK = COUNTER, COUNTER + 1
 NUMBERS = {"cap": 1, "lid": 2}
 EVERY_S = 0.08
 MARGIN_S = 0.05
+TRAVEL_S = 8.0
+"""Long enough that no part is late on a machine that does ten other things."""
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
@@ -96,7 +98,7 @@ def tell(folder: Path, kafka: str, redis_url: str, prefix: str) -> Story:
                 product="cap",
                 station_map=stations,
                 topic=f"{prefix}.frames",
-                deadline_s=4.0,
+                deadline_s=TRAVEL_S,
                 colour=ColourEncoding.PNG,
                 log=AgentLog(log),
             )
@@ -122,7 +124,9 @@ def tell(folder: Path, kafka: str, redis_url: str, prefix: str) -> Story:
         run("changeover", "--station", station, "--margin-ms", str(MARGIN_S * 1e3), "--map", "1=cap,2=lid",
             "--plc", f"modbus://127.0.0.1:{plc.port}/{UNIT}?register={NUMBER}&ack={ACK}&timeout_ms=900",
         )  # fmt: skip
-        gate = run("gate", "--station", station, "--parts", str(log), "--travel", "4", "--plc-product")
+        gate = run(
+            "gate", "--station", station, "--parts", str(log), "--travel", str(TRAVEL_S), "--plc-product"
+        )
         wait_until(lambda: plc.register(ACK) == NUMBERS["cap"], 120.0, "the answer for the first product")
         for _ in range(12):
             send("cap")
