@@ -11,6 +11,7 @@ import pytest
 from inference.datasets.surface import SurfaceDataset, write_surface_layout
 from inference.datasets.synthetic import SyntheticDataset
 from inference.teach import teach
+from inference.teach_settings import TeachSettings
 from schemas.verdict import Decision
 from tests.compose.containers import services
 from tests.compose.native import NativeLine
@@ -38,9 +39,11 @@ def test_the_services_of_the_compose_file_come_up_decide_parts_and_stop(
         {"CROSSCHECK_TOPIC_PREFIX": prefix, "CROSSCHECK_GROUP": f"{prefix}.workers"},
     )
     # As after a first `up`: frames and bundle are on their volumes, and nothing is taught again.
-    frames = SyntheticDataset(train=24, validation=8, test_good=8, defects_per_kind=1, size=96)
+    frames = SyntheticDataset(train=24, validation=12, test_good=8, defects_per_kind=1, size=64, lot_size=4)
     write_surface_layout(frames, line.volume("parts"))
-    teach(SurfaceDataset(line.volume("parts")), line.volume("models"), name="demo-part")
+    # As small a bundle as scores at all: how well it judges is for other tests.
+    small = TeachSettings(folds=0)
+    teach(SurfaceDataset(line.volume("parts")), line.volume("models"), name="demo-part", settings=small)
     try:
         line.start(timeout=180.0)
         journals = {s: line.volume(f"journal-{s}") / "gate.jsonl" for s in STATIONS}
