@@ -163,7 +163,7 @@ def test_a_candidate_runs_beside_a_worker_and_dies_without_anybody_noticing(
         try:
             first = Running("shadow", "cap", "2", *flags, "--log", "json", folder=tmp_path, name="shadow")
             try:
-                wait_until(lambda: _count(store) >= 3, 60, "the candidate has compared three parts")
+                wait_until(lambda: _count(store) >= 3, 180, "the candidate has compared three parts")
             finally:
                 first.process.kill()
                 first.process.wait(10)
