@@ -178,7 +178,7 @@ class ActivationLine:
             "COLUMNS": "200",
         }
 
-    def wait_serving(self, name: str, bundle: str, timeout: float = 60.0) -> None:
+    def wait_serving(self, name: str, bundle: str, timeout: float = 180.0) -> None:
         """Wait until a worker's heartbeat says that it judges by NAME/VERSION."""
 
         def serves() -> bool:
@@ -191,6 +191,22 @@ class ActivationLine:
     def saw(self, name: str, event: str) -> bool:
         """Whether a worker has logged an event."""
         return any(one["event"] == event for one in self.workers[name].events())
+
+    @contextmanager
+    def passer_by(self) -> Iterator[None]:
+        """A member of the workers' group that joins, is given partitions, and leaves; it answers nothing."""
+        consumer = self.bus.consumer(self.settings.group)
+        consumer.subscribe({self.settings.topic("frames")})
+
+        def joined() -> bool:
+            consumer.poll(0.05)
+            return bool(consumer.assignment())
+
+        try:
+            wait_until(joined, 60.0, "a share for the passer-by", every=0.0)
+            yield
+        finally:
+            consumer.close()
 
     def send(self, rate: float, count: int | None = None) -> None:
         """Begin to send frames, ``rate`` a second, stations in turn, until ``count`` or ``finish``."""

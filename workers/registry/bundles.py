@@ -41,6 +41,10 @@ class Store(Protocol):
         """Put a bundle there, its manifest last. Raises BundleError: that version is there already."""
         ...
 
+    def abandon(self) -> None:
+        """End a download that runs on another thread, as a RegistryError there; the process is to end."""
+        ...
+
 
 class Registry:
     """The models folder MODELS/PRODUCT/VERSION, and the store behind it, if there is one.
@@ -117,6 +121,11 @@ class Registry:
         with tempfile.TemporaryDirectory(prefix="crosscheck-") as draft:
             self.store.download(product, version, Path(draft))
             return self._check(Path(draft), product, version, None)
+
+    def close(self) -> None:
+        """End a download that runs: nobody waits for it any more. May be called from any thread."""
+        if self.store is not None:
+            self.store.abandon()
 
     def _download(self, path: Path, product: str, version: str, digest: str | None) -> None:
         if self.store is None:

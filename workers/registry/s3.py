@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.where = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._abandoned = threading.Event()
         config = Config(
             connect_timeout=timeout_s,
             read_timeout=timeout_s,
@@ -118,6 +120,8 @@ class S3Store:
         with path.open("wb") as file:
             for chunk in body.iter_chunks(_CHUNK):
                 file.write(chunk)
+                if self._abandoned.is_set():
+                    raise RegistryError(f"store {self.where}: {key} was not read to its end: we are to stop")
                 if file.tell() > size:
                     raise BundleError(f"{self.where}: {key} grew while it was read; fetch it again")
             file.flush()
@@ -146,6 +150,10 @@ class S3Store:
                 if self._code(error) in _TAKEN:
                     raise taken from None
                 raise
+
+    def abandon(self) -> None:
+        """End a download that runs on another thread."""
+        self._abandoned.set()
 
     def _objects(self, prefix: str) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("list_objects_v2")

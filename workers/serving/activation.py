@@ -244,7 +244,8 @@ class Activations:
         return tuple(f"{wish.bundle}: {wish.why}" for wish in list(self._wishes.values()) if wish.why)
 
     def close(self) -> None:
-        """Let go of the loading thread; a load that runs is left to itself."""
+        """Let go of the loading thread. A download ends at once; a bundle that warms ends when it is warm."""
+        self.registry.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 
