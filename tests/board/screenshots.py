@@ -33,6 +33,7 @@ from workers.commands import console
 
 STATIONS = [f"{place}-{number}" for place in ("press", "weld", "paint", "pack") for number in (1, 2, 3)]
 DEAF, STOPPED = "weld-2", "pack-3"
+DESK = (1366, 800)
 MOST_BYTES = 500_000
 
 
@@ -91,6 +92,8 @@ def photograph(browser: Browser, line: BoardLine, out: Path, best: Verdict) -> N
         expect(page.locator('.tile[data-decision="REJECT"]').first).to_be_visible()
         time.sleep(1.5)
         take(page, out / "board-wall.png")
+    with watched(browser, url, size=DESK) as found:
+        page = found.page
         page.goto(f"{url}#/part/{quote(str(best.part))}")
         expect(page.locator(".verdict-word")).to_have_text("REJECT")
         expect(page.locator(".base[aria-pressed=true]")).to_have_count(1)
@@ -99,7 +102,7 @@ def photograph(browser: Browser, line: BoardLine, out: Path, best: Verdict) -> N
         region = best.regions[0]
         size = line.shelf.parts.part.size
         page.mouse.move(
-            box["x"] + (region.x + region.width * 0.7) / size[1] * box["width"],
+            box["x"] + (region.x + region.width * 0.9) / size[1] * box["width"],
             box["y"] + (region.y + region.height * 0.8) / size[0] * box["height"],
         )
         expect(page.locator(".readout")).to_contain_text("threshold")
@@ -112,7 +115,8 @@ def photograph(browser: Browser, line: BoardLine, out: Path, best: Verdict) -> N
         take(page, out / "board-review.png")
         page.goto(f"{url}#/figures")
         expect(page.locator(".what-if-says")).to_contain_text("in service")
-        page.get_by_label("What if the threshold were").press("ArrowLeft")
+        page.get_by_label("Threshold to try").fill("2.5")
+        page.keyboard.press("Enter")
         time.sleep(0.5)
         take(page, out / "board-figures.png")
     with watched(browser, url, size=PHONE, touch=True, scale=2.0) as found:
@@ -158,7 +162,8 @@ def main() -> int:
         browser = stack.enter_context(browsing(path))
         seen = run_parts(line, 14)
         rejected = [v for v in seen if v.decision is Decision.REJECT and v.mode is Mode.FUSED and v.regions]
-        best = max(rejected, key=lambda v: -abs((v.score or 0) - 14))
+        both = [v for v in rejected if v.regions[0].seen_by == "both"] or rejected
+        best = min(both, key=lambda v: v.score or 0.0)
         photograph(browser, line, args.out, best)
     return 0
 

@@ -38,6 +38,8 @@ def test_a_board_that_ends_leaves_no_pass_that_looks_live(browser: Browser, line
             )
             expect(page.locator("#link-word")).to_have_text("OLD DATA")
             expect(tile(page, "press-1").locator(".word")).to_have_text("was PASS")
+            sign = tile(page, "press-1").locator(".tile-verdict .shape .dashed")
+            expect(sign).to_have_count(1)
             expect(page.locator(".tile-rate").first).to_have_text("–/s")
             again = line.another_board(board=f"127.0.0.1:{board.port}")
             again.start()

@@ -6,7 +6,7 @@ import { clock, percent, rate, span } from "./format.js";
 import { after, model, now, shares, silence } from "./model.js";
 import { ask } from "./paint.js";
 import { liking, loadPictures, PartPicture } from "./picture.js";
-import { shape } from "./shapes.js";
+import { setShape, shape } from "./shapes.js";
 import { partLink } from "./ticker.js";
 import { sensorWords } from "./tile.js";
 import { verdictPanel } from "./verdict.js";
@@ -114,7 +114,10 @@ function paintHead() {
   put(view.which, row ? `#${row.trigger} of ${clock(row.captured_at)}${view.pinned ? ", kept here" : ""}` : "");
   // A screen must not go on saying PASS of a part that is long gone.
   const word = view.panel.querySelector(".verdict-word");
-  if (row && word) put(word, aged ? `was ${row.decision}` : row.decision);
+  if (row && word) {
+    put(word, aged ? `was ${row.decision}` : row.decision);
+    setShape(view.panel.querySelector(".verdict .shape"), aged ? "QUIET" : row.decision);
+  }
 }
 
 async function load(part) {

@@ -253,8 +253,11 @@ export class PartPicture {
       mark(this.readout, "data-over", over ? "yes" : "no");
     }
     put(this.readout, words);
-    style(this.readout, "left", `${Math.min(width - 40, Math.max(40, x))}px`);
-    style(this.readout, "top", `${y > 60 ? y - 40 : y + 18}px`);
+    // Beside the place and not on it; to the side that has more room.
+    const right = x < width / 2;
+    style(this.readout, "left", `${right ? x + 18 : x - 18}px`);
+    style(this.readout, "top", `${Math.min(height - 36, y + 12)}px`);
+    style(this.readout, "transform", right ? "none" : "translateX(-100%)");
   }
 
   drawScale(row) {

@@ -8,9 +8,12 @@ const SIGNS = {
   REVIEW: ["M12 3 22 20.500H2z", "M12 9.500v5.200m0 2.500v.6"],
   STALE: ["M5.500 2.500h13M5.500 21.500h13M7 2.500c0 6 4.200 6.500 4.200 9.500S7 15.500 7 21.500m10-19c0 6-4.200 6.500-4.200 9.500s4.200 3.500 4.200 9.500", ""],
   ERROR: ["M12 2 22 12 12 22 2 12z", "M12 7v6.200m0 2.600v.6"],
+  // No decision: nothing is known of now.
+  QUIET: ["M12 2.500a9.500 9.500 0 1 0 0 19a9.500 9.500 0 0 0 0-19", "M9.200 8v8m5.600-8v8"],
   MISSING: ["M3 3h18v18H3z", "M9.200 9.400c.2-3.600 5.800-3.400 5.600.2-.1 2-2.700 2.300-2.700 4.400m0 2.600v.6"],
 };
-const PATHS = new Map();
+
+const DASHED = new Set(["MISSING", "QUIET"]);
 
 /** The shape of a decision as an SVG, hidden from screen readers: its word stands beside it. */
 export function shape(decision) {
@@ -24,27 +27,8 @@ export function setShape(node, decision) {
   if (node.boardDecision === decision) return;
   node.boardDecision = decision;
   const [outline, sign] = SIGNS[decision] ?? SIGNS.MISSING;
-  const outer = svg("path", { d: outline, class: decision === "MISSING" ? "outline dashed" : "outline" });
+  const outer = svg("path", { d: outline, class: DASHED.has(decision) ? "outline dashed" : "outline" });
   node.replaceChildren(outer, svg("path", { d: sign, class: "sign" }));
-}
-
-/** The same shape on a canvas, `size` pixels wide with its corner at (x, y). */
-export function drawShape(pen, decision, x, y, size, colour, back) {
-  if (!PATHS.has(decision)) PATHS.set(decision, (SIGNS[decision] ?? SIGNS.MISSING).map((d) => new Path2D(d)));
-  const [outline, sign] = PATHS.get(decision);
-  pen.save();
-  pen.translate(x, y);
-  pen.scale(size / 24, size / 24);
-  pen.lineWidth = 2.6;
-  pen.lineJoin = "round";
-  if (back) {
-    pen.fillStyle = back;
-    pen.fill(outline);
-  }
-  pen.strokeStyle = colour;
-  pen.stroke(outline);
-  pen.stroke(sign);
-  pen.restore();
 }
 
 const LAMPS = {

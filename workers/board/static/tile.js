@@ -79,7 +79,7 @@ function fillVerdict(tile, parts, found, row) {
   const stale = !model.fresh;
   const quiet = stale ? 0 : silence(found);
   const known = row && NAMES.includes(row.decision) ? row.decision : "ERROR";
-  setShape(parts.sign, row ? known : "MISSING");
+  setShape(parts.sign, row && !quiet && !stale ? known : "QUIET");
   mark(tile, "data-decision", row ? known : "NONE");
   mark(tile, "data-quiet", quiet > 0 || !row);
   if (!row) {
