@@ -90,7 +90,7 @@ def key_rows() -> Rows:
             continue
         name = _example(function)
         first = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
-        rows.append((f"`{name}`", " ".join(first.split()), _touched_by(name)))
+        rows.append((f"`{name}`", " ".join(first.split()).replace("``", "`"), _touched_by(name)))
     return rows
 
 
