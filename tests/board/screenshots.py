@@ -33,7 +33,7 @@ from workers.commands import console
 
 STATIONS = [f"{place}-{number}" for place in ("press", "weld", "paint", "pack") for number in (1, 2, 3)]
 DEAF, STOPPED = "weld-2", "pack-3"
-DESK = (1366, 800)
+DESK = (1366, 840)
 MOST_BYTES = 500_000
 
 

@@ -14,6 +14,7 @@ from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_heatmap
 from tests.board.browsing import Watched
 from tests.board.rig import SIZE, BoardLine
+from tests.e2e.processes import wait_until
 
 
 def open_part(page: Page, line: BoardLine, verdict: Verdict) -> None:
@@ -49,6 +50,7 @@ def test_heat_is_painted_where_the_defect_was_planted_and_its_boxes_say_who_sees
     verdict = line.inspect("press-1", "colour", 0)
     assert verdict.decision is Decision.REJECT
     open_part(page, line, verdict)
+    expect(page.get_by_role("slider", name="Heat")).to_be_enabled()
     page.get_by_label("Boxes of defects").uncheck()
     hot = pixels(page)
     page.keyboard.press("h")
@@ -66,11 +68,12 @@ def test_heat_is_painted_where_the_defect_was_planted_and_its_boxes_say_who_sees
 
 def test_the_score_under_the_pointer_is_that_of_the_heatmap(page: Page, line: BoardLine) -> None:
     verdict = line.inspect("press-1", "shape", 0)
-    stored = line.store.get_heatmap(verdict.part)
-    assert stored is not None
-    heatmap = decode_heatmap(stored)
+    # Stored behind its verdict, and best effort.
+    wait_until(lambda: line.store.get_heatmap(verdict.part) is not None, 10.0, "the heatmap")
+    heatmap = decode_heatmap(line.store.get_heatmap(verdict.part) or b"")
     assert verdict.threshold is not None
     open_part(page, line, verdict)
+    expect(page.get_by_role("slider", name="Heat")).to_be_enabled()
     canvas = page.locator(".picture")
     box = canvas.bounding_box()
     assert box is not None

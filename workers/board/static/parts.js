@@ -13,6 +13,7 @@ import { verdictPanel } from "./verdict.js";
 import { driftWords } from "./words.js";
 
 const AGAIN_MS = 700; // between two parts while following: longer than an eye needs to see one
+const HEAT_MS = 5000;
 const STRIP = 40;
 
 let view = null;
@@ -130,7 +131,11 @@ async function load(part) {
   try {
     const info = await get(`api/part/${partPath(part)}`, { signal: abort.signal });
     const pictures = await loadPictures(info.row, info, abort.signal);
-    if (mine === view && !abort.signal.aborted) display(info.row, pictures);
+    if (mine !== view || abort.signal.aborted) return;
+    display(info.row, pictures);
+    // The heatmap is stored behind its verdict: who looks at once looks again.
+    const young = now() - info.row.decided_at < HEAT_MS;
+    if (young && info.row.mode && info.row.decision !== "PASS" && !pictures.heat) setTimeout(() => lookAgain(mine, part), AGAIN_MS);
   } catch (error) {
     if (error.name === "AbortError" || mine !== view) return;
     const row = found()?.rows.find((other) => other.part === part);
@@ -148,6 +153,12 @@ async function load(part) {
       if (!mine.pinned) setTimeout(ask, AGAIN_MS);
     }
   }
+}
+
+function lookAgain(mine, part) {
+  if (mine !== view || view.shown?.part !== part || wanted() !== part) return;
+  view.tried = null;
+  ask();
 }
 
 // Picture and words change together: a PASS must never stand beside the picture of another part.

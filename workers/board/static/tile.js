@@ -66,7 +66,8 @@ export function fillTile(tile, found) {
   fillLamps(parts, info, row);
   fillFoot(parts, info);
   drawStrip(parts.strip, found.rows);
-  if (row && model.fresh && !silence(found)) {
+  // Of a part that is missing there is no picture to ask for.
+  if (row && row.decision !== "MISSING" && model.fresh && !silence(found)) {
     wantThumb(row, parts.thumb, (of, there) => {
       mark(parts.thumbBox, "data-empty", there ? "no" : "yes");
       setShape(parts.thumbMark, of.decision);
