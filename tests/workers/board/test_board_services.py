@@ -49,7 +49,7 @@ class Plant:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.board.url + path, data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status), answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -103,7 +103,7 @@ def plant(kafka_bootstrap: str, redis_url: str, tmp_path_factory: pytest.TempPat
         yield Plant(settings, board, send)
 
 
-def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end

@@ -49,16 +49,16 @@ def test_it_comes_up_without_kafka_and_redis_says_so_and_ends_at_once_with_brows
         found = re.match(r"board: (http://127\.0\.0\.1:\d+/) ", said)
         assert found, said
         url = found[1]
-        with urllib.request.urlopen(url + "api/state", timeout=10) as answer:
+        with urllib.request.urlopen(url + "api/state", timeout=30) as answer:
             state = json.load(answer)
         assert state["sinks"] == {"kafka": False, "redis": False}
-        stream = urllib.request.urlopen(url + "api/events", timeout=10)
+        stream = urllib.request.urlopen(url + "api/events", timeout=30)
         assert stream.readline()
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
         # A client that waits for a broker may take its own time-out to let go.
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 10
         assert process.returncode == 0, errors
         stream.close()
     finally:

@@ -87,7 +87,7 @@ class Stream:
     """A browser's event source."""
 
     def __init__(self, board: BoardServer, *, cookie: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", board.port, timeout=10)
+        self._connection = http.client.HTTPConnection("127.0.0.1", board.port, timeout=30)
         headers = {"cookie": cookie} if cookie else {}
         self._connection.request("GET", "/api/events", headers=headers)
         self.answer = self._connection.getresponse()
@@ -119,7 +119,7 @@ class Stream:
         self._connection.close()
 
 
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -177,7 +177,7 @@ def test_a_reader_that_stands_still_costs_no_memory_and_then_gets_the_newest(
 
     until(pressed)
     feed(board, trigger)
-    slow.settimeout(5)
+    slow.settimeout(30)
     found, skipped = b"", 0
     newest = f'"part":"s{trigger % 4}/1/{trigger}"'.encode()
     while newest not in found[-200_000:]:
@@ -209,7 +209,7 @@ def test_one_browser_too_many_is_told_to_come_again(
 
 
 def test_each_browser_is_told_whether_it_is_signed_in(board: BoardServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", board.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", board.port, timeout=30)
     headers = {"content-type": "application/json"}
     connection.request("POST", "/api/login", json.dumps({"token": TOKEN}), headers)
     answer = connection.getresponse()
@@ -227,7 +227,7 @@ def test_an_end_does_not_wait_for_browsers(board: BoardServer) -> None:
     until(lambda: board.events.clients == 3)
     begun = time.monotonic()
     board.stop()
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 5.0
     for stream in streams:
         with pytest.raises((EOFError, http.client.IncompleteRead)):
             stream.of("the end")
