@@ -23,8 +23,8 @@ def run_size(line: Line, *, json_file: Path | None) -> None:
     console.out.print(table)
     if plan.redis_servers > 1:
         console.out.print(
-            "Redis holds every verdict for --verdict-hours: CROSSCHECK_VERDICT_TTL_S lowers it; the topics and"
-            " the archive keep them longer.",
+            "Redis holds every verdict for --verdict-hours: CROSSCHECK_VERDICT_TTL_S lowers it; the topics"
+            " and the archive keep them longer."
         )
     console.out.print("Where the constants come from, and what they leave out: docs/sizing.md")
     console.write_json(
