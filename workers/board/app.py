@@ -65,6 +65,8 @@ class Board:
     _looking: int = 0
     _fetching: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
     _asking: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
+    # By itself: a service that hangs must not make the board look dead to whoever would start it again.
+    _telling: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
 
     def app(self) -> Guard:
         """The application, as a server runs it."""
@@ -215,7 +217,9 @@ class Board:
 
     async def _telemetry(self, request: Request) -> Response:
         accept = request.headers.get("accept")
-        found = await self._ask(lambda: page(request.url.path, self.registry, self.health, accept=accept))
+        found = await anyio.to_thread.run_sync(
+            lambda: page(request.url.path, self.registry, self.health, accept=accept), limiter=self._telling
+        )
         return Response(found.body, found.status, headers={"content-type": found.content_type})
 
     # Threads

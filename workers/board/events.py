@@ -24,7 +24,7 @@ MOST_ROWS = 100
 MOST_WAITING = 4
 """Batches that wait for one reader; for a slower one the oldest are skipped, and counted."""
 MOST_CLIENTS = 64
-FIRST_ROWS = 50
+FIRST_ROWS = 240
 """Rows that a new reader is given at once."""
 
 

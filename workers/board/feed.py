@@ -16,9 +16,9 @@ from schemas.label import Label, LabelKind
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_label, decode_verdict
-from workers.board.rows import Row, row_of
+from workers.board.rows import Row, label_of, row_of
 from workers.board.scores import Scores
-from workers.board.window import STEP_S, Window
+from workers.board.window import SCORED, STEP_S, Window
 from workers.bus.base import Record
 from workers.clock import Clock
 from workers.deadletters import letter_of
@@ -49,15 +49,12 @@ class StationView:
     Attributes:
         last: the row of its newest verdict, by when it was decided.
         mode: the mode of its newest verdict that was scored.
-        labelled, false: how many of its parts were labelled, and how many of them as false rejects.
     """
 
     name: str
     last: Row | None = None
     mode: str | None = None
     window: Window = field(default_factory=Window)
-    labelled: int = 0
-    false: int = 0
 
 
 class Feed:
@@ -77,6 +74,7 @@ class Feed:
         self._first: OrderedDict[PartKey, None] = OrderedDict()
         self._waiting: OrderedDict[PartKey, Row] = OrderedDict()
         self._labels: OrderedDict[PartKey, Label] = OrderedDict()
+        self._said: dict[str, Counter[LabelKind]] = {}
         self._queue: deque[tuple[int, Row]] = deque(maxlen=QUEUE)
         self._workers: dict[str, None] = {}
         self._sequence = 0
@@ -107,7 +105,7 @@ class Feed:
     def _add(self, verdict: Verdict, live: bool) -> None:
         self.verdicts += 1
         label = self._labels.get(verdict.part)
-        row = row_of(verdict, None if label is None else label.label.value)
+        row = row_of(verdict, label)
         self._recent[verdict.part] = (verdict, row)
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
@@ -155,16 +153,23 @@ class Feed:
             found = self._recent.get(label.part)
             if found is not None:
                 # A new dict: the old one may be on its way to a client.
-                row = found[1] | {"label": label.label.value}
+                row = found[1] | label_of(label)
                 self._recent[label.part] = (found[0], row)
                 station = self._stations.get(label.part.station)
                 if station is not None and station.last is not None and station.last["part"] == row["part"]:
                     station.last = row
 
     def _count(self, label: Label, by: int) -> None:
-        station = self._station(label.part.station)
-        station.labelled += by
-        station.false += by * (label.label is LabelKind.FALSE_REJECT)
+        # Beside the stations: a label of one that is long gone does not bring it back.
+        said = self._said.setdefault(label.part.station, Counter())
+        said[label.label] += by
+        if not said.total():
+            del self._said[label.part.station]
+
+    def _reviewed(self, station: str) -> tuple[int, int]:
+        """How many of a station's parts were labelled, and how many of them as false rejects."""
+        said = self._said.get(station, Counter())
+        return said.total(), said[LabelKind.FALSE_REJECT]
 
     def take_letter(self, record: Record, live: bool) -> None:
         """A record of the dead letters."""
@@ -230,7 +235,7 @@ class Feed:
         """Each station as the state has it, by name; ``now`` is seconds since the epoch."""
         with self._lock:
             views = sorted(self._stations.values(), key=lambda view: view.name)
-            return [_station_map(view, now) for view in views]
+            return [_station_map(view, now, *self._reviewed(view.name)) for view in views]
 
     def names(self) -> list[str]:
         """The stations that are known."""
@@ -260,15 +265,9 @@ class Feed:
                 return None
             window = self._all if view is None else view.window
             counts = window.counts(now)
-            labelled, false = (
-                (sum(each.labelled for each in self._stations.values()), self._false())
-                if view is None
-                else (view.labelled, view.false)
-            )
+            reviewed = [self._reviewed(name) for name in ([station] if station else self._said)]
+            labelled, false = (sum(each[at] for each in reviewed) for at in (0, 1))
             return {"step_s": STEP_S, **window.series(now), "rates": rates(counts, labelled, false)}
-
-    def _false(self) -> int:
-        return sum(each.false for each in self._stations.values())
 
     def scores_of(self, product: str, mode: str, station: str | None) -> dict[str, Any]:
         """The newest scores of a product and mode, and what people said of its rejects."""
@@ -288,14 +287,14 @@ class Feed:
 def rates(counts: Counter[str], labelled: int, false: int) -> dict[str, float | None]:
     """Shares of what came: ``rejected`` of the scored parts; ``false``, of the rejects that were labelled,
     those labelled as good parts; None where there is nothing to take a share of."""
-    scored = sum(counts[each.value] for each in (Decision.PASS, Decision.REJECT, Decision.REVIEW))
+    scored = sum(counts[each] for each in SCORED)
     return {
         "rejected": round(counts[Decision.REJECT.value] / scored, 6) if scored else None,
         "false": round(false / labelled, 6) if labelled else None,
     }
 
 
-def _station_map(view: StationView, now: float) -> dict[str, Any]:
+def _station_map(view: StationView, now: float, labelled: int, false: int) -> dict[str, Any]:
     counts = view.window.counts(now)
     last = view.last
     return {
@@ -305,6 +304,6 @@ def _station_map(view: StationView, now: float) -> dict[str, Any]:
         "last": last,
         "rate": view.window.rate(now),
         "counts": dict(counts),
-        "false_rejects": {"labelled": view.labelled, "false": view.false},
-        "rates": rates(counts, view.labelled, view.false),
+        "false_rejects": {"labelled": labelled, "false": false},
+        "rates": rates(counts, labelled, false),
     }

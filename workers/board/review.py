@@ -18,7 +18,7 @@ from workers.board.feed import TO_REVIEW, Feed
 from workers.board.folder import Kept, ReviewFolder
 from workers.board.pictures import Images, Pictures
 from workers.board.reply import Refused
-from workers.board.rows import Row, row_of
+from workers.board.rows import Row, label_of, row_of
 from workers.board.sinks import Kafka, Redis
 from workers.bus.base import Producer
 from workers.clock import Clock
@@ -99,7 +99,7 @@ class Reviews:
         except SchemaError:
             return None
         label = self._feed.label_of(part)
-        return verdict, row_of(verdict, None if label is None else label.label.value)
+        return verdict, row_of(verdict, label)
 
     def say(self, part: PartKey, said: Said) -> tuple[Row, Kept]:
         """Label a part. Once this returns, Redis and the labels topic have it.
@@ -121,7 +121,7 @@ class Reviews:
         self._send(label)
         self._feed.label(label)
         kept = self._folder.keep(label, verdict, self._images(verdict))
-        return row | {"label": label.label.value}, kept
+        return row | label_of(label), kept
 
     def _settle(self, verdict: Verdict, said: Said) -> Label:
         """Write the label into Redis, unless another stands there."""

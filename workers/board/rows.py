@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.label import Label
 from schemas.verdict import Verdict
 
 Row = dict[str, Any]
@@ -13,7 +14,7 @@ _MS = 1_000_000
 """Nanoseconds in a millisecond."""
 
 
-def row_of(verdict: Verdict, label: str | None = None) -> Row:
+def row_of(verdict: Verdict, label: Label | None = None) -> Row:
     """The verdict as a row. Texts are as they came: whoever shows them must not take them for markup."""
     part = verdict.part
     return {
@@ -38,5 +39,12 @@ def row_of(verdict: Verdict, label: str | None = None) -> Row:
         "decided_at": verdict.decided_at // _MS,
         "latency_ms": round((verdict.decided_at - verdict.captured_at) / _MS, 1),
         "timings": verdict.timings,
-        "label": label,
+        **label_of(label),
     }
+
+
+def label_of(label: Label | None) -> Row:
+    """What a person said of a part, and who: the fields of its row."""
+    if label is None:
+        return {"label": None, "labelled_by": None, "note": None}
+    return {"label": label.label.value, "labelled_by": label.by, "note": label.note or None}

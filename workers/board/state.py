@@ -16,6 +16,8 @@ FRESH_S = 0.5
 """A snapshot this young is given to whoever asks, instead of a new one."""
 
 _UNSEEN = {"state": "up", "since": None, "why": None}
+"""A sensor that no worker has said anything wrong of."""
+_UNKNOWN = {"state": "suspect", "since": None, "why": "Redis is away"}
 
 
 @dataclass(slots=True)
@@ -76,6 +78,9 @@ class State:
 
 def _complete(station: dict[str, Any], seen: Seen) -> None:
     name = station["name"]
-    station["sensors"] = seen.sensors.get(name) or {"rgb": dict(_UNSEEN), "depth": dict(_UNSEEN)}
-    station["drift"] = seen.drift.get(name, [])
+    unseen = _UNSEEN if seen.up else _UNKNOWN
+    station["sensors"] = seen.sensors.get(name) or {"rgb": dict(unseen), "depth": dict(unseen)}
+    product = station["product"]
+    # Of a product that is not on the line now the last look is no news.
+    station["drift"] = [each for each in seen.drift.get(name, ()) if product in (None, each["product"])]
     station["product_due"] = seen.due.get(name)

@@ -36,7 +36,7 @@ class Seen:
         up: whether Redis answered.
         sensors: by station and sensor: state, since (milliseconds), why.
         due: by station, the product that is due by the PLC's word, where one says.
-        drift: by station, what of it drifts.
+        drift: by station, what of it warns now.
         workers: those whose heartbeat is fresh.
     """
 
@@ -176,7 +176,8 @@ def _drift(store: VerdictStore, names: list[str]) -> dict[str, list[dict[str, An
             pipe.hget(keys.drift(name), READINGS)
         raw = cast("list[bytes | None]", pipe.execute())
     return {
-        name: [drift_of(reading) for reading in readings_from(found)]
+        # Everything that is followed is kept there, most of it well: a warning is what the page shows.
+        name: [drift_of(reading) for reading in readings_from(found) if reading.warning]
         for name, found in zip(names, raw, strict=True)
         if found is not None
     }

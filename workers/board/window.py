@@ -14,7 +14,9 @@ SECONDS = 16
 """How many single seconds are kept beside the steps, for the rate of the last ten."""
 _LEAST_MS = 0.5
 _RATIO = math.log(1.08)
-_BINS = 200  # up to a few hours
+_BINS = 200  # up to 40 minutes
+SCORED = tuple(each.value for each in (Decision.PASS, Decision.REJECT, Decision.REVIEW))
+"""Decisions that rest on a score: what a share of rejects is of."""
 
 
 @dataclass(slots=True)
@@ -78,17 +80,18 @@ class Window:
         return total
 
     def series(self, now: float) -> dict[str, list[float | None]]:
-        """Per step of the half hour, oldest first: ``t`` (its begin, milliseconds), ``verdicts``,
-        ``rejected``, ``p50`` and ``p95`` (milliseconds; None where nothing came). The step that runs is left
-        out."""
+        """Per step of the half hour, oldest first: ``t`` (its begin, milliseconds), ``verdicts``, ``scored``
+        and ``rejected`` of them, ``p50`` and ``p95`` (milliseconds; None where nothing came). The step that
+        runs is left out."""
         newest = int(now // STEP_S) - 1
         out: dict[str, list[float | None]] = {
-            name: [] for name in ("t", "verdicts", "rejected", "p50", "p95")
+            name: [] for name in ("t", "verdicts", "scored", "rejected", "p50", "p95")
         }
         for number in range(newest - STEPS + 1, newest + 1):
             step = self._steps.get(number) or Step(number)
             out["t"].append(number * STEP_S * 1000)
             out["verdicts"].append(step.decisions.total())
+            out["scored"].append(sum(step.decisions[each] for each in SCORED))
             out["rejected"].append(step.decisions[Decision.REJECT.value])
             out["p50"].append(percentile(step.latencies, 0.50))
             out["p95"].append(percentile(step.latencies, 0.95))

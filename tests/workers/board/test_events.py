@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +223,34 @@ def test_each_browser_is_told_whether_it_is_signed_in(board: BoardServer) -> Non
     assert outside.of("state")["signed_in"] is False
     for each in (inside, outside, connection):
         each.close()
+
+
+def test_health_is_answered_while_every_question_waits_for_redis(
+    board: BoardServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, begun = threading.Event(), threading.Semaphore(0)
+
+    def find(part: PartKey) -> None:
+        begun.release()
+        assert hangs.wait(20)
+
+    monkeypatch.setattr(board.reviews, "find", find)
+
+    def ask(path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", board.port, timeout=10)
+        with closing(connection):
+            connection.request("GET", path)
+            return connection.getresponse().status
+
+    with ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(ask, f"/api/part/s1/1/{number}") for number in range(12)]
+        try:
+            for _ in range(8):
+                assert begun.acquire(timeout=10)
+            assert ask("/health/live") == 200
+        finally:
+            hangs.set()
+        assert {each.result() for each in waiting} == {404}
 
 
 def test_an_end_does_not_wait_for_browsers(board: BoardServer) -> None:

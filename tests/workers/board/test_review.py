@@ -38,7 +38,12 @@ def test_a_false_reject_is_in_redis_on_the_topic_and_on_disk_before_it_is_answer
     line.sign_in(name="Ada")
     answer = line.say(part, "false-reject", note="a new batch of plastic")
     assert answer.status_code == 200
-    assert answer.json()["row"]["label"] == "false-reject"
+    row = answer.json()["row"]
+    assert (row["label"], row["labelled_by"], row["note"]) == (
+        "false-reject",
+        "Ada",
+        "a new batch of plastic",
+    )
     assert answer.json()["saved"] == {"rgb": True, "depth": True, "why": None}
     redis: Any = line.redis
     held = redis.hgetall(keys.review(part))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from schemas.label import Label, LabelKind
 from schemas.part import PartKey
 from schemas.verdict import Decision, Mode, Verdict
 from schemas.wire import encode
@@ -15,6 +17,7 @@ from tests.workers.frames import frame
 from tests.workers.line import DEAD, VERDICTS
 from tests.workers.standin import StandInModel
 from workers.board import feed as feed_module
+from workers.board.watch import Seen
 from workers.bus.base import Record
 from workers.drift.reading import READINGS, DriftReading
 from workers.store import keys
@@ -91,6 +94,16 @@ def test_lamps_are_those_that_the_worker_left_and_a_sensor_nobody_spoke_of_is_up
     assert sensors["depth"] == {"state": "down", "since": since // 1_000_000, "why": "depth:frozen"}
 
 
+def test_no_lamp_is_up_while_redis_cannot_be_asked(line: BoardLine) -> None:
+    line.rejected(1)
+    line.board.watch.look()
+    assert {lamp["state"] for lamp in line.station()["sensors"].values()} == {"up"}
+    line.board.watch.seen = Seen()
+    line.clock.advance(5)
+    assert {lamp["state"] for lamp in line.station()["sensors"].values()} == {"suspect"}
+    assert {lamp["why"] for lamp in line.station()["sensors"].values()} == {"Redis is away"}
+
+
 def test_workers_drift_and_the_product_that_is_due_come_from_redis(line: BoardLine) -> None:
     line.rejected(1)
     line.store.beat("idle", {"at": line.clock.now(), "partitions": "0,2", "lag": 7, "held": 3, "paused": 1})
@@ -115,6 +128,55 @@ def test_workers_drift_and_the_product_that_is_due_come_from_redis(line: BoardLi
     (drift,) = line.station()["drift"]
     assert (drift["kind"], drift["value"], drift["warning"], drift["since"]) == ("scores", 0.4, True, 5)
     assert line.station()["product_due"] == "lid"
+
+
+def test_only_what_warns_of_the_product_on_the_line_is_told_as_drift(line: BoardLine) -> None:
+    line.rejected(1)
+    well = DriftReading(
+        station="s1", product="widget", mode="FUSED", kind="scores", value=0.1, limit=0.2, reference="bundle"
+    )
+    gone = replace(well, product="lid", kind="belt", warning=True, since=1)
+    line.redis.hset(keys.drift("s1"), READINGS, json.dumps([well.to_map(), gone.to_map()]))
+    line.board.watch.look()
+    assert line.station()["drift"] == []
+    now = replace(well, kind="brightness", warning=True, since=1)
+    line.redis.hset(keys.drift("s1"), READINGS, json.dumps([each.to_map() for each in (well, gone, now)]))
+    line.board.watch.look()
+    assert [each["kind"] for each in line.station()["drift"]] == ["brightness"]
+
+
+def test_labels_of_stations_that_are_gone_neither_bring_them_back_nor_count_below_nothing(
+    line: BoardLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "LABELS", 3)
+    feed = line.board.feed
+    for number in range(5):
+        said = Label(
+            part=PartKey(f"old{number}", 1, 1),
+            product="widget",
+            decision=Decision.REJECT,
+            label=LabelKind.FALSE_REJECT,
+            at=1,
+            by="Ada",
+        )
+        feed.label(said)
+    assert feed.names() == []
+    for number, labelled in ((0, 0), (4, 1)):
+        found = verdict(line, 1, station=f"old{number}")
+        feed.take_verdict(record(encode(found), number), True)
+        station = line.station(f"old{number}")
+        assert station["false_rejects"] == {"labelled": labelled, "false": labelled}
+    rates = line.browser.get("/api/series").json()["rates"]
+    assert rates["false"] == 1.0
+
+
+def test_rejects_are_a_share_of_the_scored_parts_in_the_curves_too(line: BoardLine) -> None:
+    line.rejected(1)
+    line.board.feed.take_verdict(record(encode(verdict(line, 2, decision=Decision.MISSING)), 1), True)
+    line.clock.advance(25)
+    body = line.browser.get("/api/series", params={"station": "s1"}).json()
+    assert [sum(body[name]) for name in ("verdicts", "scored", "rejected")] == [2, 1, 1]
+    assert line.station()["rates"]["rejected"] == 1.0
 
 
 def test_a_worker_is_found_by_its_verdicts_in_a_database_too_large_to_walk(
@@ -161,7 +223,7 @@ def test_series_have_a_step_for_each_ten_seconds_of_half_an_hour(line: BoardLine
     line.clock.advance(25)
     body = line.browser.get("/api/series", params={"station": "s1"}).json()
     assert body["step_s"] == 10
-    assert {len(body[name]) for name in ("t", "verdicts", "rejected", "p50", "p95")} == {180}
+    assert {len(body[name]) for name in ("t", "verdicts", "scored", "rejected", "p50", "p95")} == {180}
     assert sum(body["verdicts"]) == sum(body["rejected"]) == 3
     assert [p for p in body["p50"] if p is not None] != []
     assert line.browser.get("/api/series").json()["verdicts"] == body["verdicts"]
