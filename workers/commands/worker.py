@@ -11,6 +11,7 @@ import structlog
 import torch
 
 from inference.profiles.runtime import Runtime
+from workers.clock import SystemClock
 from workers.commands import console
 from workers.commands.local import open_bus, open_store
 from workers.drift.collector import watch_drift
@@ -23,10 +24,12 @@ from workers.serving.loading import ready
 from workers.settings import Settings
 from workers.steps.control import Control, ControlListener
 from workers.steps.step import ignore
+from workers.store.verdicts import VerdictStore
 from workers.telemetry.assembly import Assembly
 from workers.telemetry.watching import watch_answers, watch_worker
 from workers.tracing.assembly import tracing
 from workers.tracing.worker import WorkerTrace
+from workers.vitals import Report
 from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -69,7 +72,7 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter", "control")
         stack.callback(bus.close)
         control = Control(settings.worker, ControlListener(bus, settings.topic("control")), activations)
-        control.begin()
+        control.begin(announce=partial(_announce, store, settings.worker))
         warm.set()
         watchdog = Watchdog(stall_s=settings.stall_s)
         traced = stack.enter_context(tracing(settings, "worker", settings.worker))
@@ -99,6 +102,10 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         finally:
             watchdog.stop()
         console.write_json(stages, worker.stages.to_json())
+
+
+def _announce(store: VerdictStore, worker: str, report: Report) -> None:
+    store.beat(worker, {"at": SystemClock().now(), **report.to_map()})
 
 
 def _check_device(name: str) -> None:

@@ -101,6 +101,27 @@ class Activations:
                 " them; `crosscheck models push` puts a bundle into the store"
             )
 
+    def catch_up(self, commands: Iterable[Command]) -> None:
+        """Load what was asked for since ``begin``; what cannot be had leaves the bundle that is there.
+
+        Args:
+            commands: as for ``begin``.
+        """
+        for command in commands:
+            self._wish(command)
+            wish = self._wishes.get(command.product or "")
+            if wish is None or wish.command is not command or self._judges(wish):
+                continue
+            if self._bundle_of(command.product or "") is None:
+                self._begin_with(wish)
+                continue
+            try:
+                model = self._ready(command.product or "", command.value or "", command.digest)
+            except Exception as error:  # one product's bundle: the others are judged all the same
+                self._failed(wish, error)
+            else:
+                self.models.take_over(model)
+
     def _begin_with(self, wish: _Wish) -> None:
         product = wish.command.product or ""
         for version in (wish.command.value or "", *wish.command.previous):

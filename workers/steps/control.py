@@ -6,8 +6,7 @@ anything, so that one that starts anew judges by what was activated, and follows
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -21,6 +20,7 @@ from workers.errors import BusError, OffsetGap
 from workers.serving.activation import Activations
 from workers.serving.thresholds import Thresholds
 from workers.steps.changeover import Changeovers
+from workers.steps.listening import POLL_S, Listener
 from workers.steps.pending import PendingPart
 from workers.vitals import Report
 
@@ -28,11 +28,18 @@ log = structlog.get_logger(__name__)
 
 BEGIN_S = 30.0
 """In which the topic must be read from its begin to its end."""
-POLL_S = 0.5
-RETRY_S = 1.0
-"""After a first failure; twice as long after each further one, up to ``MAX_RETRY_S``."""
-MAX_RETRY_S = 15.0
 MAX_COMMAND_BYTES = 64 * 1024
+_STARTING = Report(
+    answered=0,
+    held=0,
+    held_bytes=0,
+    paused=False,
+    partitions=(),
+    dead_letters=0,
+    sensors={},
+    clocks={},
+    untrusted=(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class ControlReader:
         self._fresh_from: dict[TopicPartition, int] = {}
 
     def read_all(self, within: float) -> list[Heard]:
-        """Every command that is there now, oldest first.
+        """Every command that is there now and was not read yet, oldest first.
 
         Raises:
             BusError: the broker is away, there is no such topic, or its end was not reached ``within``
@@ -87,7 +94,11 @@ class ControlReader:
         except OffsetGap as gap:
             # The topic was deleted and made anew, or cut: what it holds now is what counts.
             log.error("worker.control_gap", error=str(gap))
-            consumer.seek(TopicPartition(gap.topic, gap.partition), gap.resume_at)
+            place = TopicPartition(gap.topic, gap.partition)
+            consumer.seek(place, gap.resume_at)
+            if gap.wanted > gap.resume_at:
+                # Its offsets begin again, and all that is in it was issued since.
+                self._next[place] = self._fresh_from[place] = gap.resume_at
             return []
         found = []
         for record in records:
@@ -130,80 +141,21 @@ def _command(record: Record) -> Command | None:
         return None
 
 
-class ControlListener:
-    """A thread that reads commands, and what it has heard, for the loop to fetch.
-
-    A broker that is away disturbs nobody: the thread tries again. Where the clock is set by hand no thread
-    runs, since its polls would move that clock: ``drain`` then reads, without waiting.
-    """
+class ControlListener(Listener[Heard]):
+    """Reads the topic to its end, then follows it."""
 
     def __init__(self, bus: Bus, topic: str, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
-        self._reader = ControlReader(bus, topic, self._clock)
-        self._heard: deque[Heard] = deque()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._next_read = 0.0
-        self._away = False
+        clock = clock or SystemClock()
+        self._commands = ControlReader(bus, topic, clock)
+        super().__init__(self._commands, clock, what="control")
 
     def read_all(self, within: float) -> list[Heard]:
         """Every command from the begin of the topic to its end; before ``start``. Raises BusError."""
         try:
-            return self._reader.read_all(within)
+            return self._commands.read_all(within)
         finally:
             # The thread opens one of its own: a consumer belongs to one thread.
-            self._reader.close()
-
-    def start(self) -> None:
-        """Begin to follow the topic."""
-        if isinstance(self._clock, SystemClock) and self._thread is None:
-            self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
-            self._thread.start()
-
-    def drain(self) -> list[Heard]:
-        """What was heard since the last call. Never waits."""
-        if self._thread is None and not isinstance(self._clock, SystemClock):
-            now = self._clock.monotonic()
-            if now >= self._next_read:
-                self._next_read = now + POLL_S
-                self._read(0.0)
-        found = []
-        while self._heard:
-            found.append(self._heard.popleft())
-        return found
-
-    def close(self) -> None:
-        """Stop listening, within a poll. Closing twice is allowed."""
-        self._stop.set()
-        if self._thread is None:
-            self._reader.close()
-        else:
-            # A thread that hangs on a broker that is away is left to itself: it owns its consumer.
-            self._thread.join(2 * POLL_S + RETRY_S)
-
-    def _listen(self) -> None:
-        pause = RETRY_S
-        while not self._stop.is_set():
-            if self._read(POLL_S):
-                pause = RETRY_S
-            else:
-                self._stop.wait(pause)
-                pause = min(2 * pause, MAX_RETRY_S)
-        self._reader.close()
-
-    def _read(self, timeout: float) -> bool:
-        try:
-            self._heard.extend(self._reader.read(timeout))
-        except Exception as error:  # whatever it is, a thread that ends unseen would hear no command any more
-            if not self._away:
-                log.error("worker.control_away", kind=type(error).__name__, error=str(error))
-            self._away = True
-            self._reader.close()
-            return False
-        if self._away:
-            log.info("worker.control_back")
-        self._away = False
-        return True
+            self._commands.close()
 
 
 class Control:
@@ -233,22 +185,30 @@ class Control:
         self.changeovers = Changeovers()
         self.draining = False
 
-    def begin(self, within: float = BEGIN_S) -> None:
+    def begin(self, within: float = BEGIN_S, announce: Callable[[Report], None] | None = None) -> None:
         """Read the topic to its end, and load what judges from the start. Before anything is answered.
+
+        Bundles take their time to load, and commands may come meanwhile. So the topic is read again until
+        nothing more is to be loaded: by then we are announced, and who sends a command waits for us too.
+
+        Args:
+            announce: writes our heartbeat; called before each of those later readings.
 
         Raises:
             BusError: the topic cannot be read within so many seconds.
             SettingsError, BundleError: as ``Activations.begin``.
+            StoreError: from ``announce``.
         """
-        heard = [] if self._listener is None else self._listener.read_all(within)
-        activated: dict[str, Command] = {}
-        for one in heard:
-            if one.command.action is Action.ACTIVATE:
-                activated[one.command.product or ""] = one.command
-            else:
-                self._take(one)
+        activated = self._read_all(within)
         if self.activations is not None:
-            self.activations.begin(activated.values())
+            self.activations.begin(activated)
+        while True:
+            if announce is not None:
+                announce(self.told(_STARTING))
+            activated = self._read_all(within)
+            if self.activations is None or not activated:
+                return
+            self.activations.catch_up(activated)
 
     def start(self) -> None:
         """Follow the topic from now on."""
@@ -289,6 +249,17 @@ class Control:
             self._listener.close()
         if self.activations is not None:
             self.activations.close()
+
+    def _read_all(self, within: float) -> list[Command]:
+        """Act on what was not read yet, but for ACTIVATE: the newest one of each product is returned."""
+        heard = [] if self._listener is None else self._listener.read_all(within)
+        activated: dict[str, Command] = {}
+        for one in heard:
+            if one.command.action is Action.ACTIVATE:
+                activated[one.command.product or ""] = one.command
+            else:
+                self._take(one)
+        return list(activated.values())
 
     def _take(self, heard: Heard) -> None:
         command = heard.command

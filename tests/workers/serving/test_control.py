@@ -14,7 +14,15 @@ from schemas.verdict import Decision, Mode
 from schemas.wire import encode
 from tests.e2e.processes import wait_until
 from tests.workers.frames import frame
-from tests.workers.serving.commanded import CONTROL, AtOnce, CommandedLine, VersionModel, put_bundle, score_of
+from tests.workers.serving.commanded import (
+    CONTROL,
+    AtOnce,
+    ByHand,
+    CommandedLine,
+    VersionModel,
+    put_bundle,
+    score_of,
+)
 from workers.bus.base import Bus, TopicSpec
 from workers.bus.kafka import KafkaBus
 from workers.bus.memory import MemoryBus
@@ -22,7 +30,8 @@ from workers.clock import ManualClock
 from workers.errors import BusError
 from workers.registry import Registry
 from workers.serving.activation import Activations
-from workers.steps.control import BEGIN_S, POLL_S, Control, ControlListener, ControlReader
+from workers.steps.control import BEGIN_S, Control, ControlListener, ControlReader
+from workers.steps.listening import POLL_S
 
 
 @pytest.fixture
@@ -126,6 +135,64 @@ def test_a_topic_made_anew_is_read_from_its_begin_again(line: CommandedLine) -> 
         hear(line, worker)
     assert worker._control.activations is not None
     assert worker._control.activations.models.bundles == ("widget/5",)
+
+
+def test_a_drain_on_a_topic_made_anew_is_obeyed(line: CommandedLine) -> None:
+    for _ in range(3):
+        line.activate("widget/2")
+    worker = line.commanded()
+    hear(line, worker)
+    line.bus.delete_topic(CONTROL)
+    line.bus.ensure_topics({CONTROL: TopicSpec(partitions=1, compacted=True)})
+    line.tell(Action.DRAIN, target="w1")
+    for _ in range(4):
+        hear(line, worker)
+    assert worker._control.draining
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_activated_while_a_worker_loads_its_bundles_judges_its_first_part(
+    line: CommandedLine, times: int
+) -> None:
+    versions = ["3", "4"][:times]
+    for version in versions:
+        put_bundle(line.models, f"widget/{version}")
+    line.activate("widget/2")
+    told: list[tuple[str, ...]] = []
+
+    def slow(path: Path) -> VersionModel:
+        if versions:
+            line.activate(f"widget/{versions.pop(0)}")
+        return VersionModel(path)
+
+    activations = Activations(Registry(line.models), slow, clock=line.clock, executor=ByHand())
+    control = Control("w1", ControlListener(line.bus, CONTROL, line.clock), activations)
+    control.begin(announce=lambda report: told.append(report.bundles))
+    worker = line.worker(activations.models, control=control)
+    sent = frame(1, captured_at=line.clock.now())
+    line.send(sent)
+    line.turn(worker, lambda: worker.answered == 1)
+    newest = f"widget/{times + 2}"
+    assert line.standing(sent.part).bundle == newest
+    # It is known to be there before it reads what holds for the last time: who sends a command waits for it.
+    assert [one[0].partition("@")[0] for one in told] == [f"widget/{n}" for n in range(2, times + 3)]
+
+
+def test_what_cannot_be_had_of_what_is_activated_while_a_worker_loads_leaves_what_it_has(
+    line: CommandedLine,
+) -> None:
+    line.activate("widget/2")
+    late = ["widget/9", "lid/9"]
+
+    def slow(path: Path) -> VersionModel:
+        while late:
+            line.activate(late.pop())
+        return VersionModel(path)
+
+    activations = Activations(Registry(line.models), slow, clock=line.clock, executor=AtOnce())
+    Control("w1", ControlListener(line.bus, CONTROL, line.clock), activations).begin()
+    assert activations.models.bundles == ("widget/2",)
+    assert sorted(one.partition(":")[0] for one in activations.refused) == ["lid/9", "widget/9"]
 
 
 def test_a_threshold_holds_for_its_version_and_the_verdict_shows_it(line: CommandedLine) -> None:
