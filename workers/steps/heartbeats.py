@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from dataclasses import dataclass
 
 import structlog
@@ -12,16 +10,13 @@ from schemas.errors import SchemaError
 from schemas.heartbeat import Heartbeat
 from schemas.wire import decode_heartbeat
 from workers.bus.base import Bus, Consumer, Record, TopicPartition
-from workers.clock import Clock, SystemClock
+from workers.clock import Clock
 from workers.errors import BusError, OffsetGap
 from workers.steps.clocks import AgentClocks
+from workers.steps.listening import Listener
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 0.5
-RETRY_S = 1.0
-"""After a first failure; twice as long after each further one, up to ``MAX_RETRY_S``."""
-MAX_RETRY_S = 15.0
 STALL_S = 2.0
 """Between two polls; what was read after a longer pause may have lain here, and is no witness of the time."""
 MAX_WAITING = 10_000
@@ -101,70 +96,24 @@ def _beat(record: Record) -> Heartbeat | None:
 
 
 class HeartbeatListener:
-    """A thread that reads heartbeats, and what it has heard, for the loop to fetch.
-
-    A broker that is away disturbs nobody: the thread tries again. Where the clock is set by hand no thread
-    runs, since its polls would move that clock: ``drain`` then reads, without waiting.
-    """
+    """Listens to the agents' heartbeats."""
 
     def __init__(self, bus: Bus, topic: str, clock: Clock) -> None:
-        self._reader = HeartbeatReader(bus, topic, clock)
-        self._clock = clock
-        self._heard: deque[Heard] = deque(maxlen=MAX_WAITING)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._next_read = 0.0
-        self._away = False
+        self._listener = Listener(
+            HeartbeatReader(bus, topic, clock), clock, what="heartbeats", most=MAX_WAITING
+        )
 
     def start(self) -> None:
         """Begin to listen."""
-        if isinstance(self._clock, SystemClock) and self._thread is None:
-            self._thread = threading.Thread(target=self._listen, name="heartbeats", daemon=True)
-            self._thread.start()
+        self._listener.start()
 
     def drain(self, clocks: AgentClocks) -> int:
         """Hand over what was heard since the last call; returns how many beats. Never waits."""
-        if self._thread is None and not isinstance(self._clock, SystemClock):
-            now = self._clock.monotonic()
-            if now >= self._next_read:
-                self._next_read = now + POLL_S
-                self._read(0.0)
-        count = 0
-        while self._heard:
-            heard = self._heard.popleft()
-            clocks.heard(heard.beat, heard.at)
-            count += 1
-        return count
+        heard = self._listener.drain()
+        for one in heard:
+            clocks.heard(one.beat, one.at)
+        return len(heard)
 
     def close(self) -> None:
         """Stop listening, within a poll. Closing twice is allowed."""
-        self._stop.set()
-        if self._thread is None:
-            self._reader.close()
-        else:
-            # A thread that hangs on a broker that is away is left to itself: it owns its consumer.
-            self._thread.join(2 * POLL_S + RETRY_S)
-
-    def _listen(self) -> None:
-        pause = RETRY_S
-        while not self._stop.is_set():
-            if self._read(POLL_S):
-                pause = RETRY_S
-            else:
-                self._stop.wait(pause)
-                pause = min(2 * pause, MAX_RETRY_S)
-        self._reader.close()
-
-    def _read(self, timeout: float) -> bool:
-        try:
-            self._heard.extend(self._reader.read(timeout))
-        except Exception as error:  # whatever it is, a thread that ends unseen would watch no clock any more
-            if not self._away:
-                log.warning("worker.heartbeats_away", kind=type(error).__name__, error=str(error))
-            self._away = True
-            self._reader.close()
-            return False
-        if self._away:
-            log.info("worker.heartbeats_back")
-        self._away = False
-        return True
+        self._listener.close()
