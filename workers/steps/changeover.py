@@ -6,7 +6,6 @@ before. A part captured while the line changed could be of either product, and i
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +23,7 @@ HISTORY = 64
 MAX_STATIONS = 10_000
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class _Change:
     """From ``at`` on parts are of ``product``; from ``since`` until then nobody knows. Nanoseconds."""
 
@@ -35,6 +34,8 @@ class _Change:
 
 @dataclass(slots=True)
 class _Station:
+    """What its line said, oldest first; ``forgotten`` where there was more than that."""
+
     changes: list[_Change] = field(default_factory=list)
     forgotten: bool = False
 
@@ -46,7 +47,11 @@ class Changeovers:
         self._stations: dict[str, _Station] = {}
 
     def heard(self, command: Command) -> None:
-        """Take a PRODUCT command; they may come twice and out of order."""
+        """Take a PRODUCT command. They come as they were sent; one that is known already says nothing new.
+
+        A line whose clock was set back says now what begins before what it said last. The later word counts:
+        else the line would wait until that clock has come round again.
+        """
         if command.target not in self._stations and len(self._stations) >= MAX_STATIONS:
             log.error(
                 "worker.changeover_ignored", station=command.target, why=f"over {MAX_STATIONS} stations"
@@ -57,10 +62,14 @@ class Changeovers:
         change = _Change(command.issued_at, since, command.value or "")
         if change in station.changes:
             return
-        insort(station.changes, change)
-        if len(station.changes) > HISTORY:
-            del station.changes[0]
+        before = [one for one in station.changes if one.at < change.at]
+        if len(before) < len(station.changes):
+            log.error("worker.changeover_clock_set", station=command.target, command=command.id)
             station.forgotten = True
+        elif len(before) == HISTORY:
+            del before[0]
+            station.forgotten = True
+        station.changes = [*before, change]
         log.info("worker.product_due", station=command.target, product=change.product, command=command.id)
 
     def place(self, pending: PendingPart) -> CrosscheckError | None:
