@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,8 +9,10 @@ from workers import address
 from workers.clock import Clock, SystemClock
 from workers.errors import PlcError, SettingsError
 from workers.gate.backoff import Backoff
+from workers.modbus import ModbusLink
 
 if TYPE_CHECKING:
+    from pymodbus.client import ModbusTcpClient
     from pymodbus.pdu import ModbusPDU
 
 _WHAT = "--plc"
@@ -93,61 +93,38 @@ class ModbusPlc:
     """
 
     def __init__(self, settings: PlcSettings, *, clock: Clock | None = None) -> None:
-        try:
-            from pymodbus.client import ModbusTcpClient
-            from pymodbus.exceptions import ModbusException
-        except ImportError:
-            raise SettingsError(
-                f"{_WHAT}: pymodbus is not installed; run `pip install 'crosscheck[modbus]'`"
-            ) from None
-        # What it logs is told by our own errors, once.
-        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self._settings = settings
-        self._client = ModbusTcpClient(
-            settings.host, port=settings.port, timeout=settings.timeout_s, retries=0, reconnect_delay=0
+        self._link = ModbusLink(
+            f"PLC {settings}",
+            settings.host,
+            settings.port,
+            timeout_s=settings.timeout_s,
+            error=PlcError,
+            backoff=Backoff(clock or SystemClock(), most_s=1.0),
         )
-        self._failures: tuple[type[Exception], ...] = (ModbusException, OSError)
-        self._backoff = Backoff(clock or SystemClock(), most_s=1.0)
 
     def read(self) -> int:
-        settings, client = self._settings, self._client
-        read = client.read_input_registers if settings.register_input else client.read_holding_registers
-        answer = self._ask(
-            f"read register {settings.register}",
-            lambda: read(settings.register, count=1, device_id=settings.unit),
-        )
+        settings = self._settings
+
+        def request(client: ModbusTcpClient) -> ModbusPDU:
+            read = client.read_input_registers if settings.register_input else client.read_holding_registers
+            return read(settings.register, count=1, device_id=settings.unit)
+
+        answer = self._link.ask(f"read register {settings.register}", request)
         if len(answer.registers) != 1:
             raise PlcError(f"PLC {settings}: register {settings.register} was answered with no value")
         return int(answer.registers[0])
 
     def acknowledge(self, number: int) -> None:
-        settings, client = self._settings, self._client
-        ack = settings.ack
-        if ack is None:
-            return
-        self._ask(
-            f"write register {ack}", lambda: client.write_register(ack, number, device_id=settings.unit)
-        )
-
-    def _ask(self, what: str, request: Callable[[], ModbusPDU]) -> ModbusPDU:
-        left = self._backoff.left_s()
-        if left > 0:
-            raise PlcError(f"PLC {self._settings}: no answer before; next try in {left:.1f} s")
-        try:
-            answer = request()
-        except self._failures as error:
-            # A late answer must not be taken for the next one's.
-            self.close()
-            self._backoff.failed()
-            raise PlcError(f"PLC {self._settings}: could not {what}: {error}") from error
-        self._backoff.answered()
-        if answer.isError():
-            raise PlcError(f"PLC {self._settings}: could not {what}: the PLC answered {answer}")
-        return answer
+        ack, unit = self._settings.ack, self._settings.unit
+        if ack is not None:
+            self._link.ask(
+                f"write register {ack}", lambda client: client.write_register(ack, number, device_id=unit)
+            )
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._client.close()  # type: ignore[no-untyped-call]
+        self._link.close()
 
 
 def parse_products(text: str) -> dict[int, str]:

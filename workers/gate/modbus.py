@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +9,10 @@ from schemas.part import PartKey
 from workers.clock import Clock, SystemClock
 from workers.errors import ActuatorError, SettingsError
 from workers.gate.backoff import Backoff
+from workers.modbus import ModbusLink
 
 if TYPE_CHECKING:
+    from pymodbus.client import ModbusTcpClient
     from pymodbus.pdu import ModbusPDU
 
 WRAP = 1 << 16
@@ -67,26 +67,19 @@ class ModbusActuator:
     """
 
     def __init__(self, settings: ModbusSettings, *, clock: Clock | None = None) -> None:
-        try:
-            from pymodbus.client import ModbusTcpClient
-            from pymodbus.exceptions import ModbusException
-        except ImportError:
-            raise SettingsError(
-                "actuator modbus: pymodbus is not installed; run `pip install 'crosscheck[modbus]'`"
-            ) from None
-        # What it logs is told by our own errors, once.
-        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self._settings = settings
-        # Not sent again by the client: a retry is a second timeout, and what was sent may have arrived.
-        self._client = ModbusTcpClient(
-            settings.host, port=settings.port, timeout=settings.timeout_s, retries=0, reconnect_delay=0
+        self._name = f"modbus://{settings.host}:{settings.port}/{settings.unit}"
+        self._link = ModbusLink(
+            f"actuator {self._name}",
+            settings.host,
+            settings.port,
+            timeout_s=settings.timeout_s,
+            error=ActuatorError,
+            backoff=Backoff(clock or SystemClock()),
         )
-        self._failures: tuple[type[Exception], ...] = (ModbusException, OSError)
-        self._backoff = Backoff(clock or SystemClock())
         self._open = False
         self._beats = 0
         self._counted: int | None = None
-        self._name = f"modbus://{settings.host}:{settings.port}/{settings.unit}"
 
     def energise(self, part: PartKey) -> None:
         self._set(True)
@@ -95,17 +88,22 @@ class ModbusActuator:
         self._set(False)
 
     def heartbeat(self) -> None:
-        settings, client = self._settings, self._client
+        settings = self._settings
         self._beats = (self._beats + 1) % WRAP
-        self._ask(
+        self._link.ask(
             "write the heartbeat",
-            lambda: client.write_register(settings.heartbeat, self._beats, device_id=settings.unit),
+            lambda client: client.write_register(settings.heartbeat, self._beats, device_id=settings.unit),
         )
         self._check()
-        if settings.counter is not None:
-            read = client.read_input_registers if settings.counter_input else client.read_holding_registers
-            counter = settings.counter
-            answer = self._ask("read the counter", lambda: read(counter, count=1, device_id=settings.unit))
+        counter = settings.counter
+        if counter is not None:
+
+            def request(client: ModbusTcpClient) -> ModbusPDU:
+                inputs = settings.counter_input
+                read = client.read_input_registers if inputs else client.read_holding_registers
+                return read(counter, count=1, device_id=settings.unit)
+
+            answer = self._link.ask("read the counter", request)
             if len(answer.registers) != 1:
                 raise ActuatorError(f"actuator {self._name}: the counter was answered with no register")
             self._counted = int(answer.registers[0])
@@ -116,38 +114,21 @@ class ModbusActuator:
 
     def _set(self, on: bool) -> None:
         self._open = on
-        settings, client = self._settings, self._client
-        self._ask("write the coil", lambda: client.write_coil(settings.coil, on, device_id=settings.unit))
+        coil, unit = self._settings.coil, self._settings.unit
+        self._link.ask("write the coil", lambda client: client.write_coil(coil, on, device_id=unit))
         self._check()
 
     def _check(self) -> None:
-        settings = self._settings
-        answer = self._ask(
-            "read the coil back",
-            lambda: self._client.read_coils(settings.coil, count=1, device_id=settings.unit),
+        coil, unit = self._settings.coil, self._settings.unit
+        answer = self._link.ask(
+            "read the coil back", lambda client: client.read_coils(coil, count=1, device_id=unit)
         )
         if not answer.bits or bool(answer.bits[0]) is not self._open:
             raise ActuatorError(
-                f"actuator {self._name}: coil {settings.coil} is not {'on' if self._open else 'off'}"
+                f"actuator {self._name}: coil {coil} is not {'on' if self._open else 'off'}"
                 " as written; does another program write it?"
             )
 
-    def _ask(self, what: str, request: Callable[[], ModbusPDU]) -> ModbusPDU:
-        left = self._backoff.left_s()
-        if left > 0:
-            raise ActuatorError(f"actuator {self._name}: no answer before; next try in {left:.1f} s")
-        try:
-            answer = request()
-        except self._failures as error:
-            # A late answer must not be taken for the next one's.
-            self.close()
-            self._backoff.failed()
-            raise ActuatorError(f"actuator {self._name}: could not {what}: {error}") from error
-        self._backoff.answered()
-        if answer.isError():
-            raise ActuatorError(f"actuator {self._name}: could not {what}: the PLC answered {answer}")
-        return answer
-
     def close(self) -> None:
         """Let go of the connection."""
-        self._client.close()  # type: ignore[no-untyped-call]
+        self._link.close()
