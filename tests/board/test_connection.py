@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.board.browsing import watched
 from tests.board.rig import BoardLine
@@ -53,6 +53,43 @@ def test_a_board_that_ends_leaves_no_pass_that_looks_live(browser: Browser, line
             found.check()
     finally:
         board.stop()
+
+
+def test_a_station_that_was_followed_is_old_in_the_title_too(browser: Browser, line: BoardLine) -> None:
+    board = line.another_board()
+    board.start()
+    try:
+        with watched(browser, board.url) as found:
+            found.allowed.extend(REFUSED)
+            page = found.page
+            page.goto(f"{board.url}#/station/weld-1")
+            line.inspect("weld-1", "good", 3)
+            expect(page).to_have_title("PASS weld-1 – Crosscheck")
+            board.stop()
+            expect(page).to_have_title("was PASS weld-1 – Crosscheck")
+            expect(page.locator(".old-note")).to_contain_text("Not live: this is the last part")
+    finally:
+        board.stop()
+
+
+def test_a_pass_is_old_while_the_next_part_is_still_being_fetched(browser: Browser, line: BoardLine) -> None:
+    with watched(browser, line.board.url) as found:
+        page = found.page
+        page.goto(f"{line.board.url}#/station/press-2")
+        line.inspect("press-2", "good", 4)
+        word = page.locator(".panel .verdict-word")
+        expect(word).to_have_text("PASS")
+
+        def hold(route: Route) -> None:
+            """It goes on when the page is unrouted."""
+
+        page.route("**/api/part/**", hold)
+        line.inspect("press-2", "shape", 1)
+        expect(page.locator(".old-note")).to_contain_text("a newer part is on its way", timeout=15_000)
+        expect(word).to_have_text("was PASS")
+        page.unroute("**/api/part/**", hold)
+        expect(word).to_have_text("REJECT")
+        expect(page.locator(".old-note")).to_be_hidden()
 
 
 def test_redis_away_is_told_and_no_sensor_is_shown_as_well(browser: Browser, line: BoardLine) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.request
 from typing import Any
 
 from playwright.sync_api import Page, expect
 
 from tests.board.rig import PRODUCT, BoardLine
+from workers.shadow.keeping import Keeping
+from workers.shadow.tally import Tally
 
 
 def recorded(line: BoardLine, station: str = "") -> dict[str, Any]:
@@ -67,11 +70,16 @@ def test_decisions_and_false_rejects_of_each_station_are_counted(page: Page, lin
     line.inspect("press-2", "both", 2)
     page.goto(f"{line.board.url}#/figures")
     row = page.locator(".decisions tbody tr").filter(has_text="press-2")
+    expect(row.locator("td").nth(2)).not_to_have_text("0")
     with urllib.request.urlopen(f"{line.board.url}api/state") as reply:
         state = json.load(reply)
-    counts = next(s for s in state["stations"] if s["name"] == "press-2")["counts"]
+    station = next(s for s in state["stations"] if s["name"] == "press-2")
+    counts = station["counts"]
     expect(row.locator("td").nth(1)).to_have_text(str(counts["PASS"]))
     expect(row.locator("td").nth(2)).to_have_text(str(counts["REJECT"]))
+    # Written out here: of the scored parts, whatever else there was.
+    share = 100 * station["rates"]["rejected"]
+    expect(row.locator("td").nth(-2)).to_have_text(f"{share:.1f} %")
     expect(row.locator("td").last).to_have_text("not reviewed")
 
 
@@ -94,6 +102,20 @@ def test_the_worker_is_listed_with_its_partitions_and_what_it_answered(page: Pag
     row = page.locator("tbody tr").filter(has_text=line.settings.worker)
     expect(row).to_contain_text("working")
     expect(row.locator("td").nth(2)).to_have_text("0, 1")
+
+
+def test_a_shadow_run_that_was_killed_is_not_shown_as_one_that_goes_on(page: Page, line: BoardLine) -> None:
+    run = page.locator(".shadow dd").first
+    keeping, now = Keeping(line.store, PRODUCT), time.time_ns() // 10**6
+    line.inspect("press-1", "good", 9)
+    try:
+        for at, words in ((now, "goes on"), (now - 60_000, "has ended")):
+            keeping.write(Tally(PRODUCT, "cap/2", at - 1000, active="cap/1"), at)
+            page.goto(f"{line.board.url}#/")
+            page.goto(f"{line.board.url}#/workers")
+            expect(run).to_contain_text(words, timeout=10_000)
+    finally:
+        keeping.begin()
 
 
 def test_the_ticker_lists_verdicts_by_decision(page: Page, line: BoardLine) -> None:

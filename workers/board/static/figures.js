@@ -47,7 +47,7 @@ function mount(main) {
     }),
     rejects: new Chart({
       title: "Rejected",
-      unit: "share of verdicts",
+      unit: "share of scored parts",
       series: [{ name: "rejected", tone: "reject" }],
       format: (value) => (value === null || value === undefined ? "–" : `${value.toFixed(value >= 10 || value === 0 ? 0 : 1)} %`),
     }),
@@ -94,13 +94,13 @@ function makeLine(found) {
 
 function fillLine(line, found) {
   const { bar, cells, share, wrong } = line.boardParts;
-  const { counts, all, rejected } = shares(found.info);
+  const { counts, scored, rejected } = shares(found.info);
   NAMES.forEach((name, index) => {
     style(bar.children[index], "flex-grow", String(counts[name] ?? 0));
     put(cells[index], whole(counts[name] ?? 0));
     mark(cells[index], "data-none", counts[name] ? null : "");
   });
-  put(share, percent(rejected, all));
+  put(share, percent(rejected, scored));
   const labelled = found.info?.false_rejects;
   put(wrong, labelled?.labelled ? `${percent(labelled.false, labelled.labelled)} (${labelled.false} of ${labelled.labelled})` : "not reviewed");
 }
@@ -147,13 +147,13 @@ function chooseStation(names) {
 async function load() {
   const mine = view;
   try {
-    const { t, step_s, verdicts, rejected, p50, p95 } = await get(`api/series?${query({ station })}`);
+    const { t, step_s, verdicts, scored, rejected, p50, p95 } = await get(`api/series?${query({ station })}`);
     if (mine !== view) return;
     const each = (list) => list.map((value) => (value ?? 0) / step_s);
     const others = verdicts.map((count, index) => count - (rejected[index] ?? 0));
     view.throughput.set(t, [each(rejected), each(others)]);
     view.latency.set(t, [p50, p95]);
-    view.rejects.set(t, [verdicts.map((count, index) => (count ? (100 * (rejected[index] ?? 0)) / count : null))]);
+    view.rejects.set(t, [scored.map((count, index) => (count ? (100 * (rejected[index] ?? 0)) / count : null))]);
   } catch (error) {
     if (mine === view) put(view.note, `The curves cannot be read: ${error.message}.`);
   }

@@ -18,7 +18,7 @@ export const stats = {
 
 export const model = {
   state: null, // the newest /api/state
-  stations: new Map(), // name -> {info, rows: oldest first, latest, heard}
+  stations: new Map(), // name -> {info, rows: oldest first, latest, heard: when that came, by performance.now()}
   rows: [], // of all stations, newest first
   fresh: false, // whether what is shown is live
   broken: "", // why it is not
@@ -31,18 +31,19 @@ const unpainted = [];
 /** The board's time, in ms: ages must not depend on the clock of the machine that shows them. */
 export const now = () => Date.now() + (offsets.length ? Math.max(...offsets) : 0);
 
-/** Whether part a comes after part b of the same station. Runs exceed what a number holds exactly. */
+/** Whether part a comes after part b of the same station. Triggers exceed what a number holds exactly. */
 export function after(a, b) {
   return order(a, b) > 0;
 }
 
 const compare = (a, b) => (a.length - b.length) || (a < b ? -1 : Number(a > b));
-const order = (a, b) => compare(a.run, b.run) || compare(a.trigger, b.trigger);
+// Runs are told apart by time: an agent that starts anew with its clock set back gives a lower one.
+const order = (a, b) => (a.run === b.run ? compare(a.trigger, b.trigger) : a.decided_at - b.decided_at || compare(a.run, b.run));
 
 function station(name) {
   let found = model.stations.get(name);
   if (!found) {
-    found = { name, info: null, rows: [], latest: null };
+    found = { name, info: null, rows: [], latest: null, heard: 0 };
     model.stations.set(name, found);
   }
   return found;
@@ -59,7 +60,7 @@ export function takeState(state) {
     const found = station(info.name);
     found.info = info;
     // Not counted as a verdict that came: those come by themselves, in a moment or before.
-    if (info.last && (!found.latest || after(info.last, found.latest))) found.latest = info.last;
+    if (info.last && (!found.latest || after(info.last, found.latest))) lead(found, info.last);
   }
   for (const name of model.stations.keys()) if (!named.has(name)) model.stations.delete(name);
 }
@@ -84,15 +85,22 @@ export function takeRows(rows, skipped, live) {
 // Mostly the newest; one that was late takes its place in order. False where it was there already, as after
 // the connection was made anew.
 function keep(found, row) {
-  let place = found.rows.length;
-  while (place > 0 && order(found.rows[place - 1], row) > 0) place -= 1;
-  const known = place > 0 && found.rows[place - 1].part === row.part;
-  if (known) found.rows[place - 1] = row;
-  else found.rows.splice(place, 0, row);
-  if (found.rows.length > ROWS_A_STATION) found.rows.shift();
+  const at = found.rows.findIndex((other) => other.part === row.part);
+  if (at >= 0) found.rows[at] = row;
+  else {
+    let place = found.rows.length;
+    while (place > 0 && order(found.rows[place - 1], row) > 0) place -= 1;
+    found.rows.splice(place, 0, row);
+    if (found.rows.length > ROWS_A_STATION) found.rows.shift();
+  }
   const newest = found.rows[found.rows.length - 1];
-  if (!found.latest || !after(found.latest, newest)) found.latest = newest;
-  return !known;
+  if (!found.latest || !after(found.latest, newest)) lead(found, newest);
+  return at < 0;
+}
+
+function lead(found, row) {
+  if (found.latest?.part !== row.part) found.heard = performance.now();
+  found.latest = row;
 }
 
 /** A row got a label: every copy of it says so. */
@@ -116,11 +124,12 @@ export function painted() {
   unpainted.length = 0;
 }
 
-/** Parts of a station's ten minutes by decision: how many were counted, how many rejected. */
+/** Parts of a station's ten minutes by decision; a share of rejects is of those that were scored. */
 export function shares(info) {
   const counts = info?.counts ?? {};
   const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
-  return { all, rejected: counts.REJECT ?? 0, passed: counts.PASS ?? 0, counts };
+  const [passed, rejected] = [counts.PASS ?? 0, counts.REJECT ?? 0];
+  return { all, scored: passed + rejected + (counts.REVIEW ?? 0), rejected, passed, counts };
 }
 
 const SILENT_MS = 10_000;
@@ -131,7 +140,8 @@ export function silence(found) {
   if (!latest) return 0;
   const rows = found.rows;
   const pace = rows.length > 1 ? (latest.decided_at - rows[0].decided_at) / (rows.length - 1) : 0;
-  const age = now() - latest.decided_at;
+  // A worker whose clock is ahead must not make its last part look new for as long.
+  const age = Math.max(now() - latest.decided_at, performance.now() - found.heard);
   return age > Math.max(SILENT_MS, Math.min(5 * pace, 120_000)) ? age : 0;
 }
 

@@ -10,11 +10,12 @@ import { setShape, shape } from "./shapes.js";
 import { partLink } from "./ticker.js";
 import { sensorWords } from "./tile.js";
 import { verdictPanel } from "./verdict.js";
-import { driftWords } from "./words.js";
+import { driftsWords } from "./words.js";
 
 const AGAIN_MS = 700; // between two parts while following: longer than an eye needs to see one
 const HEAT_MS = 5000;
 const STRIP = 40;
+const LATE_MS = 3000; // a newer part that is fetched for so long makes the one shown old
 
 let view = null;
 
@@ -31,6 +32,7 @@ function mount(main, name, words) {
     old: el("p", { class: "old-note", hidden: true }),
     abort: null,
     loading: false,
+    begunAt: 0,
     loadedAt: 0,
     shown: null,
   };
@@ -98,26 +100,29 @@ function paintHead() {
   const share = shares(station?.info);
   const sensors = sensorWords(station?.info?.sensors, station?.latest?.mode);
   const quiet = station ? silence(station) : 0;
-  const drift = (station?.info?.drift ?? []).map((entry) => driftWords(entry.kind)).join(", ");
+  const drift = driftsWords(station?.info);
   const facts = [
     station ? [sensors.head, sensors.told].filter(Boolean).join(" · ") : "",
     quiet ? `no part for ${span(quiet)}` : `${rate(station?.info?.rate)} parts/s`,
-    `${percent(share.rejected, share.all)} rejected of ${share.all} in 10 min`,
+    `${percent(share.rejected, share.scored)} rejected of ${share.scored} scored in 10 min`,
     drift ? `▲ ${drift}` : "",
     station?.info?.product_due && station.info.product_due !== station.info.product ? `next product: ${station.info.product_due}` : "",
   ];
   put(view.status, station ? facts.filter(Boolean).join("   ·   ") : "This station has not sent anything lately.");
   const row = view.shown;
-  const aged = row && !view.pinned && (quiet || !model.fresh);
+  const late = view.loading && performance.now() - view.begunAt > LATE_MS && view.tried !== row?.part;
+  const aged = row && !view.pinned && (!station || quiet > 0 || late || !model.fresh);
   mark(view.panel, "data-old", aged ? "" : null);
   show(view.old, aged);
-  if (aged) put(view.old, `Not live: this is the last part, ${span(now() - row.decided_at)} old.`);
+  const which = late ? "a newer part is on its way here; this one is" : "this is the last part,";
+  if (aged) put(view.old, `Not live: ${which} ${span(now() - row.decided_at)} old.`);
   put(view.which, row ? `#${row.trigger} of ${clock(row.captured_at)}${view.pinned ? ", kept here" : ""}` : "");
   // A screen must not go on saying PASS of a part that is long gone.
   const word = view.panel.querySelector(".verdict-word");
   if (row && word) {
     put(word, aged ? `was ${row.decision}` : row.decision);
     setShape(view.panel.querySelector(".verdict .shape"), aged ? "QUIET" : row.decision);
+    document.title = `${aged ? "was " : ""}${row.decision} ${row.station} – Crosscheck`;
   }
 }
 
@@ -127,6 +132,7 @@ async function load(part) {
   const mine = view;
   mine.abort = abort;
   mine.loading = true;
+  mine.begunAt = performance.now();
   mine.tried = part;
   try {
     const info = await get(`api/part/${partPath(part)}`, { signal: abort.signal });
@@ -169,7 +175,6 @@ function display(row, pictures, why) {
   view.panel.replaceChildren(verdictPanel(row));
   const details = view.panel.querySelector("details");
   if (details) details.open = openness;
-  document.title = `${row.decision} ${row.station} – Crosscheck`;
   ask();
 }
 

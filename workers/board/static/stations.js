@@ -110,12 +110,13 @@ function paint() {
 }
 
 function paintSummary(all) {
-  const totals = { all: 0, rejected: 0, held: 0 };
+  const totals = { all: 0, scored: 0, rejected: 0, held: 0 };
   let running = 0;
   let troubled = 0;
   for (const found of all) {
     const share = shares(found.info);
     totals.all += share.all;
+    totals.scored += share.scored;
     totals.rejected += share.rejected;
     totals.held += share.all - share.rejected - share.passed;
     if (found.latest && !silence(found)) running += 1;
@@ -124,7 +125,7 @@ function paintSummary(all) {
   put(summary.running, `${running} of ${all.length}`);
   put(summary.trouble, whole(troubled));
   mark(summary.trouble.parentElement, "data-some", troubled > 0);
-  put(summary.rejected, percent(totals.rejected, totals.all));
+  put(summary.rejected, percent(totals.rejected, totals.scored));
   put(summary.held, percent(totals.held, totals.all));
   mark(summary.running.parentElement, "title", `${rate(model.state?.verdicts_per_s)} verdicts a second`);
 }

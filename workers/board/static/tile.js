@@ -5,7 +5,7 @@ import { percent, rate, score, since, span } from "./format.js";
 import { model, now, shares, silence } from "./model.js";
 import { lamp, setLamp, setShape, shape } from "./shapes.js";
 import { wantThumb } from "./thumbs.js";
-import { driftWords, faultWords, NAMES, SENSORS, shortWhy } from "./words.js";
+import { driftsWords, faultWords, NAMES, SENSORS, shortWhy } from "./words.js";
 
 const STRIP = 36;
 
@@ -143,11 +143,11 @@ function fillLamps(parts, info, row) {
 function fillFoot(parts, info) {
   const share = shares(info);
   put(parts.rate, model.fresh ? `${rate(info?.rate)}/s` : "–/s");
-  put(parts.share, `${percent(share.rejected, share.all)} rejected`);
-  mark(parts.share, "title", `${share.rejected} of ${share.all} parts of the last 10 minutes`);
-  const drift = info?.drift ?? [];
-  show(parts.drift, drift.length > 0);
-  put(parts.drift, drift.length ? `▲ ${drift.map((entry) => driftWords(entry.kind)).join(", ")}` : "");
+  put(parts.share, `${percent(share.rejected, share.scored)} rejected`);
+  mark(parts.share, "title", `${share.rejected} of ${share.scored} scored parts of the last 10 minutes`);
+  const drift = driftsWords(info);
+  show(parts.drift, drift !== "");
+  put(parts.drift, drift && `▲ ${drift}`);
   mark(parts.drift, "title", parts.drift.textContent || null);
 }
 

@@ -123,10 +123,13 @@ const GROUNDS = {
 export const groundWords = (name) => GROUNDS[name] ?? name;
 
 /** A warning of drift. */
-export function driftWords(kind) {
+function driftWords(kind) {
   const words = { scores: "scores drift", brightness: "brightness drifts", belt: "belt has moved" };
   return words[kind] ?? `${kind} drifts`;
 }
+
+/** All that a station is warned of, each kind once: scores may drift in several modes. */
+export const driftsWords = (info) => [...new Set((info?.drift ?? []).map((entry) => driftWords(entry.kind)))].join(", ");
 
 /** A person's label. */
 export function labelWords(label) {

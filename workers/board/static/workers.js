@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el, mark, put, show, sync } from "./dom.js";
-import { clock, percent, score, span, whole } from "./format.js";
+import { clock, percent, score, since, span, whole } from "./format.js";
 import { model, now } from "./model.js";
 
 const GONE_MS = 15_000;
@@ -84,6 +84,7 @@ function shadowCard(entry) {
     el(
       "dl",
       { class: "facts-list" },
+      pair("Run", runs(entry) ? "goes on" : `has ended, ${since(entry.at, now())}`),
       pair("Parts compared", whole(entry.count)),
       pair("Same decision", `${percent(entry.agree, entry.count)} (${whole(entry.agree)})`),
       pair("In service passes, candidate rejects", whole(entry.active_pass_candidate_reject)),
@@ -92,6 +93,9 @@ function shadowCard(entry) {
     recent.length ? el("ul", { class: "why-list" }, recent) : null,
   );
 }
+
+// One that was killed says nothing of its end: its last word grows old.
+const runs = (entry) => entry.running && now() - entry.at < GONE_MS;
 
 function shadowWords(row) {
   const say = (decision, value) => [decision, value === null || value === undefined ? "" : score(value)].filter(Boolean).join(" ");
@@ -118,7 +122,7 @@ async function loadShadows() {
   try {
     const { products } = await get("api/shadow");
     if (mine !== view) return;
-    const said = JSON.stringify(products);
+    const said = JSON.stringify([products, products.map(runs)]);
     if (view.shadowSaid !== said) {
       view.shadowSaid = said;
       view.shadows.replaceChildren(...products.map(shadowCard));
