@@ -97,13 +97,22 @@ def set_threshold(settings: Settings, product: str, mode: str, value: str, versi
     if number is not None and not math.isfinite(number):
         raise SettingsError(f"threshold {value}: expected a finite number")
     with _Line(settings) as line:
-        before = desk.in_service(line.bus, line.topic).activated.get(product)
+        holds = desk.in_service(line.bus, line.topic)
+        before = holds.activated.get(product)
         at = version or (before.value if before else _judging(line.store, settings, product))
         if at is None:
             raise SettingsError(
                 f"product {product!r}: nobody knows which version judges; name it with --version"
             )
         taught = _taught(_checked(settings, product, at), chosen)
+        stands = holds.thresholds.get((product, chosen))
+        other = None if stands is None or stands.version == at else stands
+        if number is None and other is not None:
+            # There is one setting a mode: to take back what is not set would take back the other version's.
+            raise SettingsError(
+                f"{product}/{at} {chosen.value}: no threshold is set for this version, only {other.number:g}"
+                f" for version {other.version}; name that one with --version"
+            )
         command = desk.threshold(product, chosen, number, at)
         desk.send(line.bus, line.topic, command)
     was = f"the bundle was taught with {taught:g}"
@@ -114,6 +123,11 @@ def set_threshold(settings: Settings, product: str, mode: str, value: str, versi
         f"{product}/{at} {chosen.value}: threshold {number:g} from the next batch on; {was}. It holds for"
         f" version {at} only, and each verdict shows it."
     )
+    if other is not None:
+        console.out.print(
+            f"It takes the place of {other.number:g} for version {other.version}, whose taught threshold"
+            " counts again."
+        )
     if number > taught:
         console.out.print(
             "It is higher than taught: fewer rejects, more misses. `crosscheck evaluate` says how many were"

@@ -141,6 +141,16 @@ def test_a_threshold_is_set_for_the_active_version_and_taken_back(at: Desk) -> N
     assert desk.in_service(at.bus, f"{at.prefix}.control").thresholds == {}
 
 
+def test_a_threshold_of_one_version_is_not_taken_back_in_the_name_of_another(at: Desk) -> None:
+    assert at.call("models", "threshold", "cap", "RGB", "0.5", "--version", "2").code == 0
+    done = at.call("models", "threshold", "cap", "RGB", "taught", "--version", "1")
+    assert_one_line(done, 2, "only 0.5 for version 2")
+    holds = desk.in_service(at.bus, f"{at.prefix}.control").thresholds
+    assert str(holds["cap", Mode.RGB]) == "RGB=0.5@2"
+    done = at.call("models", "threshold", "cap", "RGB", "0.7", "--version", "1")
+    assert "takes the place of 0.5 for version 2" in done.out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
