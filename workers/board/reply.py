@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
 MAX_BODY = 16 * 1024
 """Bytes of a request's body: a label with its note is far below."""
+BODY_S = 10.0
+"""How long it may take to come."""
 
 
 class Refused(Exception):
@@ -52,17 +55,21 @@ async def body_of(request: Request) -> dict[str, Any]:
     """The JSON object that a request carries.
 
     Raises:
-        Refused: another content type (a form of a foreign page can send none of this one), too long, or not
-            a JSON object.
+        Refused: another content type (a form of a foreign page can send none of this one), too long, too
+            slow, or not a JSON object.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refused(415, "send JSON, with the content type application/json")
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refused(413, f"the body is longer than {MAX_BODY} bytes")
+    try:
+        with anyio.fail_after(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise Refused(413, f"the body is longer than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise Refused(408, f"the body took longer than {BODY_S:g} s") from None
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

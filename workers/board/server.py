@@ -17,6 +17,7 @@ from prometheus_client.core import Metric as Family
 
 from workers.board.app import Board
 from workers.board.auth import Auth
+from workers.board.connection import Protocol, end_readers_that_stand_still
 from workers.board.events import Events
 from workers.board.feed import Feed
 from workers.board.folder import ReviewFolder
@@ -177,7 +178,7 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 board.app(),
-                http="h11",
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -246,6 +247,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
     # Every connection has it from here. What the kernel holds for a slow reader is old when it is read.
     made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+    end_readers_that_stand_still(made)
     return made
 
 
