@@ -23,11 +23,14 @@ from typing import Any, ClassVar
 
 from schemas.errors import InvalidField
 from schemas.fields import INT64_MAX, Fields, check
+from schemas.part import checked_station
 from schemas.verdict import Mode
 
 TAUGHT = "taught"
 """In place of a threshold's number: the one that the bundle was taught with."""
 MAX_PREVIOUS = 16
+MAX_PRODUCT = 128
+"""Characters, as in a frame."""
 
 
 class Action(StrEnum):
@@ -96,8 +99,8 @@ class Command:
         digest: of ACTIVATE, sha256 (hex) of the manifest that is meant; None: whatever has that version.
 
     Raises:
-        InvalidField: an action that needs a product or a value and has none, or ``since`` behind
-            ``issued_at``.
+        InvalidField: an action that needs a product, a value or a station and has none, a product that no
+            frame could name, or ``since`` behind ``issued_at``.
     """
 
     KIND: ClassVar[str] = "command"
@@ -118,6 +121,14 @@ class Command:
             raise InvalidField(f"command {self.action.value}: needs a value")
         if self.action in (Action.ACTIVATE, Action.THRESHOLD) and not self.product:
             raise InvalidField(f"command {self.action.value}: needs a product")
+        product = self.product
+        if self.action is Action.PRODUCT:
+            checked_station(self.target)
+            product = self.value
+        check(
+            product is None or len(product) <= MAX_PRODUCT,
+            f"command {self.action.value}: a product has at most {MAX_PRODUCT} characters",
+        )
         check(
             self.since is None or 0 <= self.since <= self.issued_at <= INT64_MAX,
             f"command {self.action.value}: since {self.since} is not before issued_at {self.issued_at}",

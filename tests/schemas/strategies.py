@@ -121,18 +121,24 @@ heartbeats = st.builds(
     dropped=times,
 )
 
-commands = st.builds(
-    Command,
-    id=texts,
-    action=st.sampled_from(Action),
-    issued_at=times,
-    target=texts,
-    product=texts,
-    value=texts,
-    since=st.none() | st.just(0),
-    previous=st.lists(texts, max_size=MAX_PREVIOUS).map(tuple),
-    digest=st.none() | st.just("0f" * 32),
-)
+
+@st.composite
+def _commands(draw: Any) -> Command:
+    action = draw(st.sampled_from(Action))
+    return Command(
+        id=draw(texts),
+        action=action,
+        issued_at=draw(times),
+        target=draw(stations if action is Action.PRODUCT else texts),
+        product=draw(texts),
+        value=draw(texts),
+        since=draw(st.none() | st.just(0)),
+        previous=tuple(draw(st.lists(texts, max_size=MAX_PREVIOUS))),
+        digest=draw(st.none() | st.just("0f" * 32)),
+    )
+
+
+commands = _commands()
 
 labels = st.builds(
     Label,

@@ -53,6 +53,20 @@ def test_a_product_change_that_begins_behind_itself_is_refused(since: int) -> No
         command(Action.PRODUCT, target="s1", value="lid", since=since)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"action": Action.PRODUCT, "value": "lid"},
+        {"action": Action.PRODUCT, "value": "lid", "target": "s1,s2"},
+        {"action": Action.PRODUCT, "value": "l" * 129, "target": "s1"},
+        {"action": Action.ACTIVATE, "value": "1", "product": "l" * 129},
+    ],
+)
+def test_what_no_part_could_be_placed_by_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField, match=r"station|at most 128"):
+        command(**fields)
+
+
 def test_a_long_history_is_refused() -> None:
     with pytest.raises(InvalidField, match="previous"):
         command(Action.ACTIVATE, product="cap", value="2", previous=tuple(map(str, range(17))))

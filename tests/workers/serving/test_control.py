@@ -253,6 +253,20 @@ def test_a_product_change_decides_whose_bundle_judges_and_nothing_passes_in_betw
     assert line.beat()["due"] == f"s1:{at}"
 
 
+def test_a_product_that_no_frame_could_name_is_not_heard_and_stops_nobody(line: CommandedLine) -> None:
+    worker = line.commanded()
+    told = Command(id="c", action=Action.PRODUCT, issued_at=1, target="s1", value="lid-")
+    # As a string of 200 characters: a sender of another make may write it.
+    too_long = encode(told).replace(b"\xa4lid-", b"\xd9\xc8" + b"l" * 200)
+    assert len(too_long) == len(encode(told)) + 197
+    line.producer.send(CONTROL, too_long, key=told.key, partition=0).wait(1)
+    hear(line, worker)
+    sent = frame(1, captured_at=line.clock.now(), product="widget")
+    line.send(sent)
+    line.turn(worker, lambda: worker.answered == 1)
+    assert line.standing(sent.part).decision is Decision.PASS
+
+
 def test_a_change_that_was_told_before_a_worker_began_holds_for_it_too(line: CommandedLine) -> None:
     put_bundle(line.models, "lid/1")
     line.tell(Action.PRODUCT, target="s1", value="lid")
