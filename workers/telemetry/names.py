@@ -191,8 +191,8 @@ DRIFT_PSI = Metric(
     name="crosscheck_drift_psi",
     kind="gauge",
     labels=("station", "product", "mode"),
-    help="Population stability index of a station's last scores against calibration: under 0.1 alike, above"
-    " 0.25 another distribution",
+    help="Population stability index of a station's last scores against calibration; what chance makes of it"
+    " depends on how many parts were seen, and is in crosscheck_drift_warning",
 )
 DRIFT_KS = Metric(
     name="crosscheck_drift_ks",
