@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
@@ -207,8 +206,8 @@ class Feed:
     def newest(self, count: int) -> list[Row]:
         """The newest rows, oldest first."""
         with self._lock:
-            pairs = itertools.islice(reversed(self._recent.values()), count)
-            return [row for _, row in pairs][::-1]
+            rows = [row for _, row in self._recent.values()]
+        return _newest(rows, count)
 
     def part(self, part: PartKey) -> tuple[Verdict, Row] | None:
         """A part's verdict and row, while they are at hand."""
@@ -223,8 +222,9 @@ class Feed:
     def waiting(self, limit: int) -> tuple[int, list[Row]]:
         """How many parts wait for a label, and the newest ``limit`` of them, newest first."""
         with self._lock:
-            rows = list(itertools.islice(reversed(self._waiting.values()), limit))
-            return len(self._waiting), rows
+            rows = list(self._waiting.values()) if limit else []
+            count = len(self._waiting)
+        return count, _newest(rows, limit)[::-1]
 
     def letters(self) -> list[dict[str, Any]]:
         """The newest dead letters, newest first."""
@@ -282,6 +282,11 @@ class Feed:
             ]
         false = sum(kind is LabelKind.FALSE_REJECT for kind in said)
         return found | {"false_rejects": {"labelled": len(said), "false": false}}
+
+
+def _newest(rows: list[Row], count: int) -> list[Row]:
+    """By when they were decided, oldest first: history comes partition by partition."""
+    return sorted(rows, key=lambda row: row["decided_at"])[-count:] if count else []
 
 
 def rates(counts: Counter[str], labelled: int, false: int) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from workers.board.reply import Refused, refusal
 
 MAX_URL = 2_048
+INSIDE = (".local", ".lan", ".home.arpa", ".internal", ".localhost", ".svc")
 
 HEADERS = {
     "content-security-policy": (
@@ -34,8 +35,8 @@ class Hosts:
 
     A foreign page can give its own name our address (DNS rebinding) and then read the line in a browser
     inside the plant, but it cannot choose what the browser sends as Host. So names are taken that nobody
-    outside can own: addresses, localhost, this machine's, names without a dot, those of .local,
-    .internal and .svc, and those that are listed.
+    outside can own: addresses, localhost, this machine's, names without a dot, those under ``INSIDE``, and
+    those that are listed.
 
     Args:
         listed: further names, as behind a proxy.
@@ -51,7 +52,7 @@ class Hosts:
         if name.startswith("["):
             return _is_address(name[1:].partition("]")[0])
         name = name.partition(":")[0].rstrip(".")
-        if name in self._names or name.endswith((".local", ".internal", ".localhost", ".svc")):
+        if name in self._names or name.endswith(INSIDE):
             return True
         return _is_address(name) or _ONE_LABEL.match(name) is not None
 

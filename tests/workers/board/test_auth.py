@@ -150,6 +150,7 @@ def test_the_token_is_in_no_log_and_no_answer(line: BoardLine, capsys: pytest.Ca
         "board",
         "line-pc.local",
         "board.line.svc",
+        "wall.lan",
         "b.plant.org",
     ],
 )
@@ -158,7 +159,8 @@ def test_names_that_nobody_outside_owns_are_answered(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "evil.example", "127.0.0.1.evil.example", "a.b:80", "[evil", "x.y:z:1", "a b"]
+    "host",
+    ["", "evil.example", "evil.lan.example", "127.0.0.1.evil.example", "a.b:80", "[evil", "x.y:z:1", "a b"],
 )
 def test_a_foreign_name_that_points_here_is_not_answered(host: str, line: BoardLine) -> None:
     assert not Hosts(["b.plant.org"]).allows(host)

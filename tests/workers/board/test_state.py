@@ -130,6 +130,18 @@ def test_workers_drift_and_the_product_that_is_due_come_from_redis(line: BoardLi
     assert line.station()["product_due"] == "lid"
 
 
+def test_what_is_newest_is_so_by_when_it_was_decided_though_history_comes_by_partition(
+    line: BoardLine,
+) -> None:
+    now, order = line.clock.now(), (3, 4, 1, 2)
+    for number, trigger in enumerate(order):
+        found = verdict(line, trigger, decision=Decision.REJECT, decided_at=now - (9 - trigger) * 10**9)
+        line.board.feed.take_verdict(record(encode(found), number), False)
+    assert [row["trigger"] for row in line.board.feed.newest(3)] == ["2", "3", "4"]
+    count, rows = line.board.feed.waiting(2)
+    assert (count, [row["trigger"] for row in rows]) == (4, ["4", "3"])
+
+
 def test_only_what_warns_of_the_product_on_the_line_is_told_as_drift(line: BoardLine) -> None:
     line.rejected(1)
     well = DriftReading(
