@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workers.bus.base import Bus, Consumer, Delivery, Headers, Producer, TopicPartition, TopicSpec
+from workers.contact import Contact
 from workers.tracing.context import HEADER, Context, Sampler, span_id, trace_id
 
 
@@ -24,6 +25,12 @@ class TracedBus:
     topics: frozenset[str]
     span: str
     sampler: Sampler
+
+    @property
+    def contact(self) -> Contact | None:
+        """How the last exchange of the other bus went; None where it does not keep it."""
+        found = getattr(self.bus, "contact", None)
+        return found if isinstance(found, Contact) else None
 
     def producer(
         self,

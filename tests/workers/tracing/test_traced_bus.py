@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from schemas.part import PartKey
 from tests.contract.suite import BusContract
 from workers.bus.base import Bus, Producer, TopicPartition, TopicSpec
+from workers.bus.kafka import KafkaBus
 from workers.bus.memory import MemoryBus
+from workers.capture.publisher import Publisher
 from workers.clock import ManualClock
+from workers.topics import StationMap
 from workers.tracing.bus import TracedBus
 from workers.tracing.context import HEADER, Context, Sampler, context
 
@@ -67,3 +71,21 @@ def test_other_topics_and_records_without_a_key_are_left_alone() -> None:
 def test_a_trace_that_a_record_has_already_is_kept() -> None:
     theirs = Context(1, 2).header()
     assert headers_of("marked", KEY, (HEADER, theirs)) == {HEADER: theirs}
+
+
+@pytest.mark.services
+def test_whether_an_agent_reaches_its_broker_is_known_with_tracing_too(
+    kafka_bootstrap: str, kafka_topic: str
+) -> None:
+    bus = KafkaBus(kafka_bootstrap)
+    bus.ensure_topics({kafka_topic: TopicSpec(partitions=1)})
+    traced = TracedBus(bus, frozenset({kafka_topic}), "capture", Sampler())
+    with Publisher(
+        traced, station="s1", product="widget", station_map=StationMap({"s1": 0}), topic=kafka_topic
+    ) as publisher:
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        publisher.publish(publisher.next_part(), pixels, None).wait(10)
+        assert publisher.contact is bus.contact
+        assert publisher.contact.trouble(60.0) is None
+    bus.close()
+    assert TracedBus(MemoryBus(ManualClock()), frozenset(), "capture", Sampler()).contact is None
