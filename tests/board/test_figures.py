@@ -10,6 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
+from schemas.verdict import Decision
 from tests.board.rig import PRODUCT, BoardLine
 from workers.shadow.keeping import Keeping
 from workers.shadow.tally import Tally
@@ -107,13 +108,18 @@ def test_the_worker_is_listed_with_its_partitions_and_what_it_answered(page: Pag
 def test_a_shadow_run_that_was_killed_is_not_shown_as_one_that_goes_on(page: Page, line: BoardLine) -> None:
     run = page.locator(".shadow dd").first
     keeping, now = Keeping(line.store, PRODUCT), time.time_ns() // 10**6
-    line.inspect("press-1", "good", 9)
+    verdict = line.inspect("press-1", "good", 9)
     try:
         for at, words in ((now, "goes on"), (now - 60_000, "has ended")):
-            keeping.write(Tally(PRODUCT, "cap/2", at - 1000, active="cap/1"), at)
+            tally = Tally(PRODUCT, "cap/2", at - 1000, active="cap/1")
+            tally.compared(verdict, Decision.REJECT, 1.25, 80.0, at)
+            keeping.write(tally, at)
             page.goto(f"{line.board.url}#/")
             page.goto(f"{line.board.url}#/workers")
             expect(run).to_contain_text(words, timeout=10_000)
+            part = page.locator(".shadow .why-list li").first
+            expect(part).to_contain_text(f"{verdict.part} PASS at ")
+            expect(part).to_contain_text("REJECT at 1.25 of its threshold")
     finally:
         keeping.begin()
 

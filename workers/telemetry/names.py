@@ -421,5 +421,3 @@ BOARD_VERDICTS = Metric(
 
 METRICS: tuple[Metric, ...] = tuple(each for each in list(globals().values()) if isinstance(each, Metric))
 """All of them, in the order of this page and of the reference."""
-
-BY_NAME = {metric.name: metric for metric in METRICS}

@@ -54,6 +54,3 @@ export function millis(value) {
   if (value === null || value === undefined) return "–";
   return value >= 10_000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(value < 10 && value > 0 ? 1 : 0)} ms`;
 }
-
-/** The short name of a part: its trigger number. */
-export const partName = (row) => `#${row.trigger}`;

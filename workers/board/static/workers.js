@@ -98,8 +98,8 @@ function shadowCard(entry) {
 const runs = (entry) => entry.running && now() - entry.at < GONE_MS;
 
 function shadowWords(row) {
-  const say = (decision, value) => [decision, value === null || value === undefined ? "" : score(value)].filter(Boolean).join(" ");
-  return [say(row.active_decision ?? row.active, row.active_score), say(row.candidate_decision ?? row.candidate, row.candidate_score)].filter(Boolean).join(" → ");
+  const say = (decision, ratio) => (ratio === null ? decision : `${decision} at ${score(ratio)} of its threshold`);
+  return `${say(row.active, row.active_ratio)} → ${say(row.candidate, row.candidate_ratio)}`;
 }
 
 function paint() {
