@@ -246,6 +246,11 @@ class ActivationLine:
         wait_until(lambda: bool(self._failed) or len(self.sent) >= count, timeout, f"{count} frames sent")
         assert not self._failed, self._failed
 
+    def decided_at(self) -> int:
+        """When the newest verdict of any station was decided, nanoseconds; 0 before the first."""
+        found = [self.store.latest(station) for station in self.stations]
+        return max((decode_verdict(value).decided_at for value in found if value is not None), default=0)
+
     def answered(self) -> int:
         """Verdicts on the result topic."""
         topic = self.settings.topic("verdicts")

@@ -62,6 +62,7 @@ def tell(story: Story, line: ActivationLine) -> None:
     """Frames flow all the while; nothing of this waits for them."""
 
     def sure(bundle: str, since: int) -> None:
+        wait_until(lambda: line.decided_at() >= since, 60.0, f"a part decided by {bundle}")
         story.sure.append((bundle, since, time.time_ns()))
 
     line.start_worker("w1")
