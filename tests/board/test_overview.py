@@ -103,5 +103,9 @@ def test_forty_stations_fit_a_wall_and_a_phone_never_scrolls_sideways(
             sizes = phone.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
             assert sizes[0] <= sizes[1], view
         phone.page.goto(f"{line.board.url}#/")
-        expect(tile(phone.page, "press-2").locator(".word")).to_be_visible()
+        word = tile(phone.page, "press-2").locator(".word")
+        expect(word).to_have_text("REJECT")
+        # The longest word too is read to its end.
+        over = "(word, said) => (word.textContent = said, word.scrollWidth - word.parentElement.clientWidth)"
+        assert [word.evaluate(over, said) for said in ("REJECT", "MISSING")] == [0, 0]
         phone.check()

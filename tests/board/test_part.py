@@ -154,4 +154,17 @@ def test_following_shows_each_new_part_and_staying_keeps_the_one(page: Page, lin
 def test_a_part_that_nobody_knows_is_told_in_words(page: Page, watch: Watched, line: BoardLine) -> None:
     watch.allowed.append("404")
     page.goto(f"{line.board.url}#/part/press-1/1/1")
-    expect(page.locator(".panel")).to_contain_text("Nothing is known of part press-1/1/1")
+    expect(page.locator(".panel")).to_have_text("Nothing is known of part press-1/1/1.")
+
+
+def test_nothing_of_one_station_is_shown_under_the_name_of_another(page: Page, line: BoardLine) -> None:
+    verdict = line.inspect("press-1", "good", 2)
+    page.goto(f"{line.board.url}#/station/press-1")
+    expect(page.locator(".verdict-word")).to_have_text(verdict.decision.value)
+    preview = "canvas => canvas.toDataURL('image/png').length"
+    drawn = page.locator(".base-small").first.evaluate(preview)
+    page.goto(f"{line.board.url}#/station/nobody")
+    expect(page.locator(".panel")).to_have_text("No part of nobody is known here.")
+    expect(page.locator(".verdict-word")).to_have_count(0)
+    expect(page.locator(".which")).to_have_text("")
+    assert page.locator(".base-small").first.evaluate(preview) < drawn / 10

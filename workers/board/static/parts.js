@@ -62,8 +62,16 @@ function turn(name, words) {
   view.loadedAt = 0;
   if (!view.pinned || view.shown?.part !== view.pinned) view.tried = null;
   put(view.title, view.station);
+  // Nothing of another station may stand under this one's name.
+  if (view.shown?.station !== view.station) empty(found()?.latest || view.pinned ? "" : `No part of ${view.station} is known here.`);
   ask();
   return true;
+}
+
+function empty(why, picture = why) {
+  view.shown = null;
+  view.picture.set(null, picture || " ");
+  view.panel.replaceChildren(el("p", { class: "empty", text: why }));
 }
 
 const found = () => model.stations.get(view.station);
@@ -146,11 +154,7 @@ async function load(part) {
     if (error.name === "AbortError" || mine !== view) return;
     const row = found()?.rows.find((other) => other.part === part);
     if (row) display(row, null, error.message);
-    else if (mine.pinned) {
-      mine.shown = null;
-      mine.picture.set(null, error.message);
-      mine.panel.replaceChildren(el("p", { class: "empty", text: `Nothing is known of part ${part}: ${error.message}.` }));
-    }
+    else if (mine.pinned) empty(`Nothing is known of part ${part}.`, error.message);
   } finally {
     if (mine.abort === abort) {
       mine.loading = false;

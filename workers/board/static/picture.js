@@ -142,7 +142,7 @@ export class PartPicture {
     put(this.missing, why || found?.gone || "No picture of this part is kept any more.");
     for (const name of ["rgb", "depth"]) {
       mark(this.bases[name], "disabled", found?.[name] ? null : true);
-      if (found?.[name]) small(this.bases[name].boardSmall, found[name]);
+      small(this.bases[name].boardSmall, found?.[name] ?? null);
     }
     mark(this.slider, "disabled", found?.heat ? null : true);
     const base = this.base();
@@ -282,10 +282,12 @@ export class PartPicture {
   }
 }
 
+// Without an image it is empty: what another part looked like is not to stay.
 function small(canvas, image) {
   const [width, height] = [400, 300];
   canvas.width = width;
   canvas.height = height;
+  if (!image) return;
   const share = Math.max(width / image.width, height / image.height);
   const [across, down] = [image.width * share, image.height * share];
   canvas.getContext("2d").drawImage(image, (width - across) / 2, (height - down) / 2, across, down);
