@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,8 +66,12 @@ def collect(
         isolated: False builds with the hatchling that is installed, without asking the registry for it.
 
     Raises:
-        WheelhouseError: pip failed, or ``torch`` names nothing.
+        WheelhouseError: pip failed, there is no such extra, or ``torch`` names nothing.
     """
+    known = tomllib.loads((project / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    unknown = [extra for extra in extras if extra not in known]
+    if unknown:
+        raise WheelhouseError(f"EXTRAS: there is no {unknown[0]!r}; known are {', '.join(known)}")
     if house.exists():
         foreign = [
             item.name

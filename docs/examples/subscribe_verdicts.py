@@ -24,7 +24,7 @@ def first_of_each_part(values: Iterable[bytes], remember: int = 100_000) -> Iter
 if __name__ == "__main__":
     from kafka import KafkaConsumer
 
-    topic = sys.argv[2] if len(sys.argv) > 2 else "inspection.verdicts"
-    consumer = KafkaConsumer(topic, bootstrap_servers=sys.argv[1], group_id=None, auto_offset_reset="latest")
+    broker, topic = (*sys.argv[1:], "inspection.verdicts")[:2] if sys.argv[1:] else sys.exit(__doc__)
+    consumer = KafkaConsumer(topic, bootstrap_servers=broker, group_id=None, auto_offset_reset="latest")
     for verdict in first_of_each_part(record.value for record in consumer):
         print(verdict.part, verdict.product, verdict.decision, verdict.score, verdict.reason, flush=True)

@@ -162,6 +162,12 @@ def test_a_torch_that_is_no_wheel_is_refused(tmp_path: Path, torch: str) -> None
         collect(tmp_path / "house", project=ROOT, torch=torch, isolated=False)
 
 
+def test_an_extra_that_is_not_there_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(WheelhouseError, match=r"no 'modbuss'; known are .*modbus"):
+        collect(tmp_path / "house", project=ROOT, extras=["modbus", "modbuss"], isolated=False)
+    assert not (tmp_path / "house").exists()
+
+
 def test_make_says_where_a_wheelhouse_was_looked_for(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     done = subprocess.run(

@@ -241,8 +241,10 @@ def _listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         made = socket.create_server((host, port), family=found[0][0], backlog=128)
     except OSError as error:
+        # Python adds the address once more in its own words.
+        why = (error.strerror or str(error)).partition(" (while ")[0]
         raise SettingsError(
-            f"CROSSCHECK_BOARD: cannot listen at {host}:{port} ({error.strerror}); choose another address"
+            f"CROSSCHECK_BOARD: cannot listen at {host}:{port} ({why}); choose another address"
             " with --host and --port"
         ) from None
     # Every connection has it from here. What the kernel holds for a slow reader is old when it is read.

@@ -37,16 +37,18 @@ def list_models(settings: Settings, *, json_file: Path | None) -> int:
     missing: list[ServiceError] = []
     holds = desk.InService(activated={}, thresholds={})
     says: list[desk.Says] = []
+    idle = "which workers run is not known"
     try:
         holds = _holds(settings)
     except ServiceError as error:
         missing.append(error)
     try:
         says = desk.workers_say(open_store(settings))
+        idle = "no worker runs"
     except ServiceError as error:
         missing.append(error)
     rows = [_row(entry, entries, holds, says, known=not missing) for entry in entries]
-    _print(rows, holds, says)
+    _print(rows, holds, says, idle)
     for away in missing:
         console.err.print(f"not known: {away}", soft_wrap=True)
     console.write_json(
@@ -269,7 +271,7 @@ def _row(
     }
 
 
-def _print(rows: list[dict[str, object]], holds: desk.InService, says: list[desk.Says]) -> None:
+def _print(rows: list[dict[str, object]], holds: desk.InService, says: list[desk.Says], idle: str) -> None:
     table = Table()
     for heading in ("product", "version", "written", "hash", "state", "workers"):
         table.add_column(heading)
@@ -301,7 +303,7 @@ def _print(rows: list[dict[str, object]], holds: desk.InService, says: list[desk
                 f"{name} is active and is neither in this folder nor in the store{by}", soft_wrap=True
             )
     if not says:
-        console.out.print("no worker runs")
+        console.out.print(idle)
 
 
 def _workers(row: dict[str, object]) -> str:

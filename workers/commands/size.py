@@ -14,7 +14,8 @@ from workers.sizing import Line, Size
 def run_size(line: Line, *, json_file: Path | None) -> None:
     """Print the plan with its arithmetic."""
     plan = Size(line)
-    table = Table(title=f"a line of {line.stations:,} stations", title_justify="left")
+    stations = "1 station" if line.stations == 1 else f"{line.stations:,} stations"
+    table = Table(title=f"a line of {stations}", title_justify="left")
     table.add_column("what", no_wrap=True)
     table.add_column("how much", justify="right", no_wrap=True)
     table.add_column("from")
