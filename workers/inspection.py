@@ -443,5 +443,5 @@ class InspectionWorker:
         self._take(self._poller.now())
 
     def _poll_beside_the_model(self) -> None:
-        self.flow.pause(self._consumer, "the model is busy")
+        self.flow.pause(self._consumer, "the model is busy", routine=True)
         self._take(self._poller.now())

@@ -357,7 +357,9 @@ class Changeover:
             return False
         wanted = f"{self._settings.station}:{due.issued_at}"
         # One that has gone meanwhile answers with nothing: the next look does not list it.
-        return bool(beats) and all(wanted in beat.get("due", "").split(",") for beat in beats)
+        return bool(beats) and all(
+            wanted in beat.get("due", "").split(",") and _judges(beat, due.product) for beat in beats
+        )
 
     def _acknowledge(self, number: int) -> None:
         try:
@@ -384,3 +386,8 @@ class Changeover:
     def _alarm(self, name: str, facts: Mapping[str, object]) -> None:
         self.alarms[name] += 1
         self._alarm_hook(name, {"station": self._settings.station, **facts})
+
+
+def _judges(beat: Mapping[str, str], product: str | None) -> bool:
+    """Whether a worker's heartbeat names a bundle of the product."""
+    return any(bundle.partition("/")[0] == product for bundle in beat.get("bundles", "").split(","))

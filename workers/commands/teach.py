@@ -27,6 +27,7 @@ from schemas.verdict import Mode
 from workers.board.normals import read_normals
 from workers.commands import console
 from workers.commands.threads import calmly
+from workers.errors import SourceError
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def confirmed_of(review: Path, name: str, dataset: Dataset) -> list[Item]:
     """The confirmed normals of a product, as large as the frames of the data; says what was taken and left.
 
     Raises:
-        SourceError: no such folder, or a part that is labelled both ways.
+        SourceError: no such folder, a part that is labelled both ways, or nothing that could be taken.
         DatasetError: the data's first frame cannot be read.
     """
     first = dataset.train()[0].sample()
@@ -118,6 +119,11 @@ def confirmed_of(review: Path, name: str, dataset: Dataset) -> list[Item]:
     )
     for why, count in found.left.most_common():
         console.out.print(f"  left {count}: {why}", highlight=False, markup=False)
+    if not found.items:
+        raise SourceError(
+            f"{review / name}: nothing in it can be taught; mark false rejects on the board, or leave"
+            " --from-review out"
+        )
     return list(found.items)
 
 

@@ -20,6 +20,7 @@ class Flow:
         self._max_parts = max_parts
         self._max_bytes = max_bytes
         self.paused = False
+        self._tell = log.info
 
     def assigned(self, consumer: Consumer, partitions: set[TopicPartition]) -> None:
         """A pause that is in force holds for partitions just gained too: they come unpaused."""
@@ -33,12 +34,13 @@ class Flow:
         elif self.paused and held <= self._max_parts // 2 and size <= self._max_bytes // 2:
             self.paused = False
             consumer.resume(consumer.assignment())
-            log.info("worker.resumed")
+            self._tell("worker.resumed")
 
-    def pause(self, consumer: Consumer, why: str) -> None:
-        """Pause what is assigned, if it is not paused already."""
+    def pause(self, consumer: Consumer, why: str, *, routine: bool = False) -> None:
+        """Pause what is assigned, if it is not paused already; a routine pause is told to nobody."""
         if self.paused:
             return
         self.paused = True
         consumer.pause(consumer.assignment())
-        log.info("worker.paused", why=why)
+        self._tell = log.debug if routine else log.info
+        self._tell("worker.paused", why=why)

@@ -297,3 +297,7 @@ def test_the_command_says_how_many_it_took_and_why_it_left_the_others(tmp_path: 
     assert "left 1: its rgb image has another size" in answer.output
     nothing = CliRunner().invoke(app, [*words[:-4], "--from-review", str(tmp_path / "none")])
     assert isinstance(nothing.exception, SourceError)
+    keep(tmp_path / "bad", 3, label=LabelKind.TRUE_REJECT)
+    only_bad = CliRunner().invoke(app, [*words[:-4], "--from-review", str(tmp_path / "bad")])
+    assert "nothing in it can be taught" in str(only_bad.exception)
+    assert not (tmp_path / "models" / "p" / "2").exists()

@@ -125,7 +125,9 @@ class Site:
         consumer.close()
         return found
 
-    def worker_takes(self, name: str = "w1", *, issued_at: int | None = None) -> None:
+    def worker_takes(
+        self, name: str = "w1", *, issued_at: int | None = None, bundles: str = "cap/1@ab,lid/2@cd"
+    ) -> None:
         """A worker's heartbeat says that it acts on the newest command, or on another."""
         newest = self.commands()[-1][1].issued_at if issued_at is None else issued_at
-        self.store.beat(name, {"due": f"s7:5,{STATION}:{newest}"})
+        self.store.beat(name, {"due": f"s7:5,{STATION}:{newest}", "bundles": bundles})

@@ -88,6 +88,19 @@ def test_the_plc_is_answered_once_every_worker_has_the_product(site: Site) -> No
     assert site.plc.acks == [0, 1, 0, 2]
 
 
+def test_the_plc_is_not_told_of_a_product_that_a_worker_has_no_bundle_for(site: Site) -> None:
+    site.run(0.3)
+    site.worker_takes("w1", bundles="cap/1@ab")
+    site.worker_takes("w2", bundles="cape/1@ab,lid/2@cd")
+    site.run(11.0)
+    assert site.plc.acks == [0]
+    assert site.alarms == [events.ALARM_NOT_TAKEN]
+    site.worker_takes("w1")
+    site.worker_takes("w2")
+    site.run(0.3)
+    assert site.plc.acks == [0, 1]
+
+
 def test_without_a_worker_the_plc_gets_no_answer_and_somebody_is_told(site: Site) -> None:
     site.run(11.0)
     assert site.plc.acks == [0]
