@@ -27,13 +27,15 @@ class OtelExporter:
     Args:
         exporter: theirs.
         resource: what the process says of itself, as ``service.name``.
+        where: the collector, as failures begin.
     """
 
-    def __init__(self, exporter: SpanExporter, resource: dict[str, str]) -> None:
+    def __init__(self, exporter: SpanExporter, resource: dict[str, str], where: str = "collector") -> None:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         self._exporter = exporter
+        self._where = where
         self._resource = Resource(resource)
         self._scope = InstrumentationScope(SCOPE)
         self._words = _words_of(_THEIR_LOG)
@@ -44,7 +46,9 @@ class OtelExporter:
 
         self._words.last = ""
         result = self._exporter.export([self._theirs(span) for span in spans])
-        return None if result is SpanExportResult.SUCCESS else self._words.last or "it was not taken"
+        if result is SpanExportResult.SUCCESS:
+            return None
+        return f"{self._where}: {self._words.last or 'it was not taken'}"
 
     def close(self) -> None:
         """Give up what is being sent."""
@@ -102,7 +106,9 @@ def open_exporter(url: str, *, process: str, name: str, version: str) -> OtelExp
         "service.instance.id": name,
         "service.version": version,
     }
-    return OtelExporter(OTLPSpanExporter(endpoint=endpoint, timeout=TIMEOUT_S), resource)
+    parts = urlsplit(endpoint)  # not all of it: it may carry a password
+    where = f"collector {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    return OtelExporter(OTLPSpanExporter(endpoint=endpoint, timeout=TIMEOUT_S), resource, where)
 
 
 def endpoint_of(url: str) -> str:
