@@ -12,8 +12,7 @@ from workers.clock import Clock, SystemClock
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T", covariant=True)
-Heard = TypeVar("Heard")
+T = TypeVar("T")
 
 POLL_S = 0.5
 RETRY_S = 1.0
@@ -33,7 +32,7 @@ class Reader(Protocol[T]):
         ...
 
 
-class Listener(Generic[Heard]):
+class Listener(Generic[T]):
     """A thread that reads, and what it has heard, for the loop to fetch.
 
     A broker that is away disturbs nobody: the thread tries again. Where the clock is set by hand no thread
@@ -44,11 +43,11 @@ class Listener(Generic[Heard]):
         most: how much is kept for a loop that does not fetch it, the newest; None is all of it.
     """
 
-    def __init__(self, reader: Reader[Heard], clock: Clock, *, what: str, most: int | None = None) -> None:
+    def __init__(self, reader: Reader[T], clock: Clock, *, what: str, most: int | None = None) -> None:
         self._reader = reader
         self._clock = clock
         self._what = what
-        self._heard: deque[Heard] = deque(maxlen=most)
+        self._heard: deque[T] = deque(maxlen=most)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._next_read = 0.0
@@ -60,7 +59,7 @@ class Listener(Generic[Heard]):
             self._thread = threading.Thread(target=self._listen, name=self._what, daemon=True)
             self._thread.start()
 
-    def drain(self) -> list[Heard]:
+    def drain(self) -> list[T]:
         """What was heard since the last call. Never waits."""
         if self._thread is None and not isinstance(self._clock, SystemClock):
             now = self._clock.monotonic()

@@ -15,7 +15,7 @@ from workers.bus.memory_consumer import MemoryConsumer
 from workers.errors import SettingsError
 from workers.inspection import InspectionWorker
 from workers.serving.activation import RETRY_S
-from workers.steps.control import POLL_S
+from workers.steps.listening import POLL_S
 from workers.vitals import BEAT_S
 
 
