@@ -66,7 +66,8 @@ def test_a_plc_is_answered_after_the_clock_of_its_changeover_was_set_back() -> N
             for one in commands[heard:]:
                 changeovers.heard(one)
             heard = len(commands)
-            site.store.beat("w1", {"due": ",".join(f"{k}:{at}" for k, at in changeovers.due.items())})
+            due = ",".join(f"{k}:{at}" for k, at in changeovers.due.items())
+            site.store.beat("w1", {"due": due, "bundles": "cap/1@ab,lid/1@cd"})
 
     site.set_clock(3600)
     run(1.0)
