@@ -426,6 +426,7 @@ class InspectionWorker:
             sensors=self._sensors.states(),
             clocks=self._clocks.stations(),
             untrusted=tuple(self._clocks.untrusted()),
+            line=self._settings.topic_prefix,
         )
         return self._control.told(report)
 

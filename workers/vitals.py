@@ -46,6 +46,7 @@ class Report:
         due: by station, ``issued_at`` of the newest PRODUCT command that it acts on.
         refused: what it was told to activate and does not serve, "NAME/VERSION: why".
         lag: records of its partitions that are not decided; None while the broker has not said.
+        line: prefix of the topics it works on, for several lines may share one Redis.
     """
 
     answered: int
@@ -62,6 +63,7 @@ class Report:
     refused: tuple[str, ...] = ()
     due: Mapping[str, int] = field(default_factory=dict)
     lag: int | None = None
+    line: str = ""
 
     def to_map(self) -> dict[str, str | int | float]:
         """As the heartbeat in Redis has it: short texts, and of the sensors those that are not up."""
@@ -83,6 +85,7 @@ class Report:
             "swaps": ",".join(f"{product}:{result}:{n}" for (product, result), n in self.swaps.items()),
             "refused": "\n".join(self.refused),
             "due": ",".join(f"{station}:{issued_at}" for station, issued_at in self.due.items()),
+            "line": self.line,
             **lag,
         }
 

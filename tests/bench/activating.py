@@ -184,7 +184,10 @@ class ActivationLine:
         def serves() -> bool:
             worker = self.workers[name]
             assert worker.process.poll() is None, f"{name} ended: {worker.wait(0).err[-2000:]}"
-            return any(one.worker == name and one.serves(bundle) for one in desk.workers_say(self.store))
+            return any(
+                one.worker == name and one.serves(bundle)
+                for one in desk.workers_say(self.store, self.settings.topic_prefix)
+            )
 
         wait_until(serves, timeout, f"{name} with {bundle}")
 

@@ -55,7 +55,10 @@ def loading(line: ActivationLine) -> bool:
 
 def refuses(line: ActivationLine, worker: str, bundle: str) -> bool:
     """Whether a worker's heartbeat says that it does not serve what it was told to."""
-    return any(one.worker == worker and bundle in one.refused for one in desk.workers_say(line.store))
+    return any(
+        one.worker == worker and bundle in one.refused
+        for one in desk.workers_say(line.store, line.settings.topic_prefix)
+    )
 
 
 def tell(story: Story, line: ActivationLine) -> None:

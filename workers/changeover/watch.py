@@ -122,6 +122,7 @@ class Changeover:
         self._producer = producer
         self._settings = settings
         self._topic = topic
+        self._line = topic.rpartition(".")[0]
         self._clock: Clock = clock or SystemClock()
         self._alarm_hook = alarm
         self._margin = round(settings.margin_s * 1e9)
@@ -356,6 +357,8 @@ class Changeover:
             self._ails(events.ALARM_STORE, error)
             return False
         wanted = f"{self._settings.station}:{due.issued_at}"
+        # Workers of another line in the same Redis hear another topic.
+        beats = [beat for beat in beats if beat.get("line", self._line) == self._line]
         # One that has gone meanwhile answers with nothing: the next look does not list it.
         return bool(beats) and all(
             wanted in beat.get("due", "").split(",") and _judges(beat, due.product) for beat in beats

@@ -43,7 +43,7 @@ def list_models(settings: Settings, *, json_file: Path | None) -> int:
     except ServiceError as error:
         missing.append(error)
     try:
-        says = desk.workers_say(open_store(settings))
+        says = desk.workers_say(open_store(settings), settings.topic_prefix)
         idle = "no worker runs"
     except ServiceError as error:
         missing.append(error)
@@ -156,6 +156,7 @@ class _Line:
 
     def __init__(self, settings: Settings) -> None:
         self.topic = settings.topic("control")
+        self.name = settings.topic_prefix
         self.store: VerdictStore = open_store(settings)
         self.bus: Bus = open_bus(settings, "control")
 
@@ -168,7 +169,7 @@ class _Line:
     def activate(self, command: Command, wait_s: float) -> int:
         """Send an ACTIVATE and say what became of it at each worker."""
         name = f"{command.product}/{command.value}"
-        seen = {one.worker: one.at for one in desk.workers_say(self.store)}
+        seen = {one.worker: one.at for one in desk.workers_say(self.store, self.name)}
         desk.send(self.bus, self.topic, command)
         back = f"; a rollback goes back to {command.previous[0]}" if command.previous else ""
         console.out.print(f"{name} is to judge {command.product} from now on{back}", soft_wrap=True)
@@ -181,7 +182,7 @@ class _Line:
         began = time.monotonic()
         last, beats, told = dict(seen), dict.fromkeys(seen, 0), set[str]()
         while True:
-            says = desk.workers_say(self.store)
+            says = desk.workers_say(self.store, self.name)
             for one in says:
                 if one.at != last.get(one.worker):
                     last[one.worker] = one.at
@@ -224,7 +225,7 @@ def _judging(store: VerdictStore, settings: Settings, product: str) -> str | Non
     start = f"{product}/"
     said = {
         bundle.partition("@")[0].removeprefix(start)
-        for one in desk.workers_say(store)
+        for one in desk.workers_say(store, settings.topic_prefix)
         for bundle in one.bundles
         if bundle.startswith(start)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         bus = open_bus(settings, "frames", "verdicts", "heatmaps", "deadletter", "control")
         stack.callback(bus.close)
         control = Control(settings.worker, ControlListener(bus, settings.topic("control")), activations)
-        control.begin(announce=partial(_announce, store, settings.worker))
+        control.begin(announce=partial(_announce, store, settings))
         warm.set()
         watchdog = Watchdog(stall_s=settings.stall_s)
         traced = stack.enter_context(tracing(settings, "worker", settings.worker))
@@ -104,8 +105,9 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         console.write_json(stages, worker.stages.to_json())
 
 
-def _announce(store: VerdictStore, worker: str, report: Report) -> None:
-    store.beat(worker, {"at": SystemClock().now(), **report.to_map()})
+def _announce(store: VerdictStore, settings: Settings, report: Report) -> None:
+    ours = replace(report, line=settings.topic_prefix)
+    store.beat(settings.worker, {"at": SystemClock().now(), **ours.to_map()})
 
 
 def _check_device(name: str) -> None:

@@ -78,12 +78,19 @@ class Says:
         return any(one == bundle or one.partition("@")[0] == bundle for one in self.bundles)
 
 
-def workers_say(store: VerdictStore) -> list[Says]:
-    """Every worker whose heartbeat is fresh, by name. Raises StoreError."""
+def workers_say(store: VerdictStore, line: str) -> list[Says]:
+    """Every worker of a line whose heartbeat is fresh, by name.
+
+    Args:
+        line: prefix of its topics. Workers of another line in the same Redis hear other commands.
+
+    Raises:
+        StoreError: Redis does not answer.
+    """
     found = []
     for name in store.workers():
         beat = store.worker(name)
-        if beat:
+        if beat and beat.get("line", line) == line:
             pairs = [line.partition(": ") for line in beat.get("refused", "").split("\n") if line]
             found.append(
                 Says(

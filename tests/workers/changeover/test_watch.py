@@ -88,6 +88,14 @@ def test_the_plc_is_answered_once_every_worker_has_the_product(site: Site) -> No
     assert site.plc.acks == [0, 1, 0, 2]
 
 
+def test_workers_of_another_line_in_the_same_redis_are_not_waited_for(site: Site) -> None:
+    site.run(0.3)
+    site.store.beat("elsewhere", {"due": "", "bundles": "cup/1@ab", "line": "other"})
+    site.worker_takes("w1")
+    site.run(0.3)
+    assert site.plc.acks == [0, 1]
+
+
 def test_the_plc_is_not_told_of_a_product_that_a_worker_has_no_bundle_for(site: Site) -> None:
     site.run(0.3)
     site.worker_takes("w1", bundles="cap/1@ab")

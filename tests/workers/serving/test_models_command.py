@@ -120,11 +120,13 @@ def test_workers_that_have_it_and_workers_that_do_not_are_named(at: Desk) -> Non
     at.beat("w1", bundles=f"cap/1@{digest[:12]}")
     at.beat("w2", bundles="cap/2@0123456789ab")
     at.beat("w3", bundles="cap/1@0123456789ab")
+    at.beat("w4", bundles="cap/2@0123456789ab", line="another")
     done = at.call("models", "activate", "cap", "1", "--wait", "0.5")
     assert done.code == 1
     assert f"w1: judges by cap/1@{digest[:12]}" in done.out
     assert "w2: still judges by cap/2@0123456789ab: has not said so within 0.5 s" in done.out
     assert "w3: still judges by cap/1@0123456789ab" in done.out
+    assert "w4" not in done.out, "a worker of another line hears another topic"
     assert [name.rpartition("-")[2] for name in at.rows()["1"]["workers"]] == ["w1"]
 
 
