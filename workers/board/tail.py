@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from workers.bus.base import Bus, Consumer, Record, TopicPartition
+from workers.bus.partitions import partitions_of
 from workers.errors import BusError, OffsetGap
 
 log = structlog.get_logger(__name__)
@@ -102,15 +103,12 @@ class Tail:
         if self._consumer is not None:
             return self._consumer
         bus = self._bus()
-        count = bus.partitions(self.topic)
-        if not count:
-            raise BusError(f"{self.topic} does not exist: create it with `crosscheck topics`")
+        places = partitions_of(bus, self.topic)
         consumer = bus.consumer(None, max_poll_records=500, name="board")
         try:
-            places = {TopicPartition(self.topic, number) for number in range(count)}
             consumer.assign(places)
             begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
-            history = min(self._history, max(1, MOST_HISTORY // count))
+            history = min(self._history, max(1, MOST_HISTORY // len(places)))
             for place in places:
                 # Read on after an outage where it was; a topic that was made anew is shorter than that.
                 at = self._next.get(place)

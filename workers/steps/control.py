@@ -15,6 +15,7 @@ from schemas.command import Action, Command
 from schemas.errors import CrosscheckError, SchemaError
 from schemas.wire import decode_command
 from workers.bus.base import Bus, Consumer, Record, TopicPartition
+from workers.bus.partitions import partitions_of
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError, OffsetGap
 from workers.serving.activation import Activations
@@ -111,11 +112,8 @@ class ControlReader:
     def _open(self) -> Consumer:
         if self._consumer is not None:
             return self._consumer
-        count = self._bus.partitions(self._topic)
-        if not count:
-            raise BusError(f"{self._topic} does not exist: create it with `crosscheck topics`")
+        places = partitions_of(self._bus, self._topic)
         consumer = self._bus.consumer(None, name="control")
-        places = {TopicPartition(self._topic, index) for index in range(count)}
         consumer.assign(places)
         for place, begin in consumer.beginning_offsets(places).items():
             consumer.seek(place, self._next.get(place, begin))

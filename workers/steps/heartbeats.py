@@ -10,6 +10,7 @@ from schemas.errors import SchemaError
 from schemas.heartbeat import Heartbeat
 from schemas.wire import decode_heartbeat
 from workers.bus.base import Bus, Consumer, Record, TopicPartition
+from workers.bus.partitions import partitions_of
 from workers.clock import Clock
 from workers.errors import BusError, OffsetGap
 from workers.steps.clocks import AgentClocks
@@ -67,11 +68,8 @@ class HeartbeatReader:
     def _open(self) -> Consumer:
         if self._consumer is not None:
             return self._consumer
-        count = self._bus.partitions(self._topic)
-        if not count:
-            raise BusError(f"{self._topic} does not exist: create it with `crosscheck topics`")
+        self._places = partitions_of(self._bus, self._topic)
         consumer = self._bus.consumer(None, start="latest", name="heartbeats")
-        self._places = {TopicPartition(self._topic, index) for index in range(count)}
         consumer.assign(self._places)
         self._consumer, self._polled = consumer, self._clock.monotonic()
         return consumer
