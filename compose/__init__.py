@@ -1,1 +1,4 @@
-"""How Crosscheck is run: the container file and the services that run without containers."""
+"""How Crosscheck is run: the container file and the services that run without containers.
+
+Part of Crosscheck.
+"""

@@ -1,1 +1,4 @@
-"""Arrays in, evidence out. Knows no Kafka, no Redis, no clock, no environment variables."""
+"""Arrays in, evidence out. Knows no Kafka, no Redis, no clock, no environment variables.
+
+Part of Crosscheck.
+"""

@@ -1,1 +1,1 @@
-"""The contract on the wire: messages, images, the part key. Imports nothing of ours."""
+"""The contract on the wire: messages, images, the part key. Imports nothing of ours. Part of Crosscheck."""

@@ -1,1 +1,1 @@
-"""The processes: capture agent, inspection worker, reject gate, command line."""
+"""The processes: capture agent, inspection worker, reject gate, command line. Part of Crosscheck."""

@@ -22,8 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.capture import AgentLog, Publisher
-from workers.topics import StationMap
+from crosscheck import AgentLog, Publisher, StationMap
 
 # The GenICam name says which pixel comes first, OpenCV's which comes second: RG is BG there.
 BAYER_FORMATS = {

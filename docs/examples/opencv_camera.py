@@ -21,8 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.capture import AgentLog, Publisher
-from workers.topics import StationMap
+from crosscheck import AgentLog, Publisher, StationMap
 
 Colour = NDArray[np.uint8]
 Depth = NDArray[np.uint16]

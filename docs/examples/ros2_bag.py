@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from workers.capture import AgentLog, Publisher
-from workers.topics import StationMap
+from crosscheck import AgentLog, Publisher, StationMap
 
 COLOUR = "/camera/camera/color/image_raw"
 DEPTH = "/camera/camera/aligned_depth_to_color/image_raw"

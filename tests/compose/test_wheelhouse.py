@@ -50,7 +50,7 @@ def tracked(*folders: str) -> list[str]:
 
 def test_the_wheel_carries_every_file_of_the_packages_that_a_process_reads(collected: Path) -> None:
     names = set(packaged(collected))
-    wanted = tracked("schemas", "inference", "workers", "compose")
+    wanted = tracked("crosscheck", "schemas", "inference", "workers", "compose")
     assert set(wanted) <= names
     assert any(name.startswith("workers/board/static/") for name in names)
     assert {"compose/compose.yaml", "compose/prometheus/alerts.yml"} <= names

@@ -13,7 +13,6 @@ import msgpack
 import pytest
 
 from docs.examples.subscribe_msgpack import first_of_each_part as first_maps
-from docs.examples.subscribe_verdicts import first_of_each_part
 from schemas.verdict import Decision
 from schemas.wire import encode
 from tests.workers.gate_line import key, verdict
@@ -29,21 +28,13 @@ VALUES = [
 ]
 
 
-def test_both_give_the_first_verdict_of_each_part() -> None:
-    found = list(first_of_each_part(VALUES))
-    assert [(each.part.trigger, each.attempt) for each in found] == [(0, 1), (1, 1), (2, 1)]
+def test_the_first_verdict_of_each_part_is_given() -> None:
     assert [each["part"][2] for each in first_maps(VALUES)] == [0, 1, 2]
 
 
 def test_a_message_of_another_kind_is_not_taken_for_a_verdict() -> None:
     with pytest.raises(ValueError, match="too old"):
         list(first_maps([msgpack.packb({"v": 2, "kind": "verdict"})]))
-
-
-def test_what_is_remembered_is_bounded() -> None:
-    repeated = [encode(verdict(key(n % 3))) for n in range(6)]
-    assert len(list(first_of_each_part(repeated, remember=3))) == 3
-    assert len(list(first_of_each_part(repeated, remember=2))) == 6
 
 
 def line(stream: IO[str] | None) -> str:

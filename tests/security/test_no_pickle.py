@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("schemas", "inference", "workers", "compose")
+PACKAGES = ("crosscheck", "schemas", "inference", "workers", "compose")
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 # Only for the name of the error that torch raises when a checkpoint holds more than tensors.
 NAMED_ONLY = {("inference/features/weights.py", "pickle", "UnpicklingError")}

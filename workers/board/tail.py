@@ -109,12 +109,17 @@ class Tail:
             consumer.assign(places)
             begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
             history = min(self._history, max(1, MOST_HISTORY // len(places)))
+            first = not self._next
             for place in places:
-                # Read on after an outage where it was; a topic that was made anew is shorter than that.
-                at = self._next.get(place)
-                if at is None or not begins[place] <= at <= ends[place]:
+                if first:
                     at = max(begins[place], ends[place] - history)
                     self._live[place] = ends[place]
+                else:
+                    # Read on after an outage where it was. Of a partition that was added, and of a topic that
+                    # was made anew or has lost what was to be read next, everything is new.
+                    at = self._next.get(place, begins[place])
+                    at = at if begins[place] <= at <= ends[place] else begins[place]
+                self._next[place] = at
                 consumer.seek(place, at)
         except BaseException:
             consumer.close()
