@@ -13,6 +13,7 @@ CrosscheckError                 schemas/errors.py
     │   └── RegistryError       the store of bundles is away, or a fetched one cannot be written
     ├── SourceError             a capture source cannot be read
     ├── ClockOffset             a station's clock is too far from ours for its deadlines to mean anything
+    ├── FutureRun               a part's run begins later than it is now: its agent's clock was ahead once
     ├── Changeover              a part was captured while its station changed from one product to another
     ├── ActuatorError           the gate's actuator did not confirm what it was told
     ├── PlcError                the PLC that says the product does not answer, or answers nonsense
@@ -179,6 +180,22 @@ class ClockOffset(WorkerError):
             f"station {station}: its clock is {abs(offset_s):.3f} s {where} this worker's, at most"
             f" {bound_s:g} s are allowed; synchronise both by NTP or PTP, or raise"
             " CROSSCHECK_MAX_CLOCK_OFFSET_MS"
+        )
+
+
+class FutureRun(WorkerError):
+    """A part's run begins later than it is now, so its number orders nothing: its agent's clock was ahead.
+
+    ``ahead_s`` is how far in seconds, ``bound_s`` what is allowed.
+    """
+
+    reason = "future_run"
+
+    def __init__(self, station: str, run: int, ahead_s: float, bound_s: float) -> None:
+        self.station = station
+        super().__init__(
+            f"station {station}: run {run} begins {ahead_s:.3f} s after now, at most {bound_s:g} s are allowed:"
+            " the agent's clock was ahead when it began; synchronise it by NTP or PTP, and start the agent again"
         )
 
 

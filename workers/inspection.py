@@ -120,7 +120,7 @@ class InspectionWorker:
         self._pairer = Pairer(settings.pair_wait_ms / 1e3, self._sensors.down, near_s=near, skews=self._skews)
         self._batcher = Batcher(settings.max_batch, settings.max_delay_ms / 1e3, near)
         self._aside = Aside()
-        self._gaps = GapWatch(store.latest)
+        self._gaps = GapWatch(store.latest, bound_s=settings.max_clock_offset_ms / 1e3)
         self._clocks = AgentClocks(settings.max_clock_offset_ms / 1e3, self._clock)
         self._beats = HeartbeatListener(bus, settings.topic("heartbeats"), self._clock)
         self._intake = Intake(
@@ -130,6 +130,7 @@ class InspectionWorker:
             self._gaps,
             self._clocks,
             int(settings.max_message_mb * 2**20),
+            round(settings.max_clock_offset_ms * 1e6),
         )
         # Steps 5 to 7.
         self._producer = bus.producer()

@@ -39,6 +39,14 @@ class Map:
         return 2
 
 
+class SetClock(ManualClock):
+    """A clock whose wall time can be set without time passing."""
+
+    def set_by(self, seconds: float) -> None:
+        self._now += round(seconds * 1e9)
+        self._origin += round(seconds * 1e9)
+
+
 class Rig:
     """A memory bus with a publisher of station s1."""
 
@@ -140,8 +148,27 @@ def test_no_restart_reuses_a_key_whatever_the_clock_does(
             publisher = rig.new(log=log)
             for _ in range(2):
                 part = publisher.next_part()
-                assert all(part.order > other.order for other in seen)
+                assert part not in seen
+                assert part.run <= rig.clock.now() + 250_000_000, "a worker would refuse it"
                 seen.add(part)
+
+
+@pytest.mark.parametrize("ahead_s", [1.0, 60.0, 86_400.0, 365 * 86_400.0])
+def test_a_clock_that_was_ahead_costs_its_agent_one_run_and_no_restart(log: AgentLog, ahead_s: float) -> None:
+    rig = Rig(log=log)
+    clock = rig.clock = SetClock()
+    before = clock.now()
+    clock.set_by(ahead_s)
+    ahead = rig.new(log=log)
+    wrong = ahead.next_part()
+    assert wrong.run == before + round(ahead_s * 1e9)
+    clock.set_by(-ahead_s)
+    right, after = ahead.next_part(), ahead.next_part()
+    assert (right.run, right.trigger, after.trigger) == (before, 0, 1)
+    assert ahead.triggers == 3
+    assert ahead.run == right.run
+    again = rig.new(log=log).next_part()
+    assert again.run <= rig.clock.now()
 
 
 @pytest.mark.parametrize(
@@ -239,8 +266,8 @@ def test_a_log_torn_by_a_crash_is_ended_and_written_on(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"event":"trig')
     with AgentLog(path) as log:
-        assert log.last_run("s1") == 5
-        assert log.last_run("s2") is None
+        assert log.runs("s1") == {5}
+        assert log.runs("s2") == frozenset()
         log.trigger(PartKey("s1", 6, 0), 6)
     assert [line[:16] for line in path.read_bytes().splitlines()] == [
         b'{"event":"trigge',

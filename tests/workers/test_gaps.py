@@ -49,8 +49,10 @@ def decided(part: PartKey) -> Verdict:
     )
 
 
-def notice(part: PartKey) -> Notice:
-    return Notice(part=part, product="widget", captured_at=START, deadline=START + 10**9, why="no sensor")
+def notice(part: PartKey, captured_at: int = START) -> Notice:
+    return Notice(
+        part=part, product="widget", captured_at=captured_at, deadline=captured_at + 10**9, why="no sensor"
+    )
 
 
 class Reader:
@@ -60,9 +62,9 @@ class Reader:
         self.watch = GapWatch(latest)
         self.gap = self.watch.gap
 
-    def read(self, part: PartKey, place: TopicPartition = P0) -> tuple[PartKey, ...]:
+    def read(self, part: PartKey, place: TopicPartition = P0, at: int = START) -> tuple[PartKey, ...]:
         """The parts that are lost before this one."""
-        self.watch.opened(notice(part), place)
+        self.watch.opened(notice(part, at), place, at)
         return tuple(part for lost in self.watch.lost() for part in lost.parts)
 
 
@@ -101,6 +103,19 @@ def test_a_new_run_behind_the_gap_names_its_beginning() -> None:
     line.read(key(30))
     line.gap(P0, 9)
     assert line.read(key(2, run=RUN + 5)) == (key(0, run=RUN + 5), key(1, run=RUN + 5))
+
+
+@pytest.mark.parametrize("wrong", [key(10**12), key(0, run=RUN + 86_400 * 10**9)], ids=["jump", "clock"])
+@pytest.mark.parametrize("known", ["read", "decided"])
+def test_a_number_that_was_wrong_once_does_not_stop_the_naming(wrong: PartKey, known: str) -> None:
+    line = Reader((lambda station: encode(decided(wrong))) if known == "decided" else nobody)
+    line.read(key(3))
+    if known == "read":
+        line.read(wrong)
+        line.read(key(4), at=START + 10**9)
+    line.gap(P0, 3)
+    lost = line.read(key(8), at=START + 2 * 10**9)
+    assert triggers(lost) == [5, 6, 7]
 
 
 def test_a_frame_sent_again_behind_the_gap_is_no_witness_and_the_next_new_one_is() -> None:
@@ -154,7 +169,7 @@ def test_a_store_that_is_away_is_asked_again_and_nothing_is_forgotten_meanwhile(
     watch = GapWatch(latest)
     watch.gap(P0, 9)
     for part in (key(7), key(8), key(8, "s2"), key(9, "s2")):
-        watch.opened(notice(part), P0)
+        watch.opened(notice(part), P0, START)
     for _ in range(2):
         with pytest.raises(StoreError):
             watch.lost()
@@ -201,7 +216,7 @@ def test_what_was_last_on_a_partition_that_went_to_others_is_not_the_last() -> N
 def test_what_waits_for_redis_is_dropped_with_its_partition() -> None:
     watch = GapWatch(nobody)
     watch.gap(P0, 9)
-    watch.opened(notice(key(3)), P0)
+    watch.opened(notice(key(3)), P0, START)
     watch.forget({P0})
     assert watch.lost() == []
 
@@ -224,10 +239,10 @@ def missing(watch: GapWatch, most: int = 256) -> list[list[Verdict]]:
 
 def test_the_verdict_is_missing_says_why_and_bears_its_witnesss_times() -> None:
     watch = GapWatch(nobody)
-    watch.opened(frame(1), P1)
+    watch.opened(frame(1), P1, START)
     watch.gap(P1, 7)
     witness = frame(5, deadline_s=0.5)
-    watch.opened(witness, P1)
+    watch.opened(witness, P1, START)
     rounds = missing(watch, most=2)
     assert [[v.part for v in verdicts] for verdicts in rounds] == [[key(2), key(3)], [key(4)]]
     for verdict in (v for verdicts in rounds for v in verdicts):
@@ -242,9 +257,9 @@ def test_a_part_that_was_decided_before_keeps_its_verdict() -> None:
     store = VerdictStore(fakeredis.FakeRedis())
     first = store.decide(decided(key(2)))
     watch = GapWatch(nobody)
-    watch.opened(frame(1), P1)
+    watch.opened(frame(1), P1, START)
     watch.gap(P1, 7)
-    watch.opened(frame(4), P1)
+    watch.opened(frame(4), P1, START)
     (verdicts,) = missing(watch)
     again = store.decide_many(verdicts)
     assert [one.first for one in again] == [False, True]
@@ -275,14 +290,14 @@ def test_exactly_the_parts_without_a_record_left_are_named_up_to_the_last_frame_
 
     watch = GapWatch(latest)
     for part in before:
-        watch.opened(notice(part), P0)
+        watch.opened(notice(part), P0, START)
     for station in forgotten:
         # Read in an earlier life: Redis alone remembers.
         watch._newest.pop(station, None)
     watch.gap(P0, resume - read)
     named: list[PartKey] = []
     for part in after:
-        watch.opened(notice(part), P0)
+        watch.opened(notice(part), P0, START)
         if data.draw(st.booleans()):
             named.extend(p for lost in watch.lost() for p in lost.parts)
     named.extend(p for lost in watch.lost() for p in lost.parts)

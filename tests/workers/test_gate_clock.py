@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.verdict import Decision
-from tests.workers.gate_line import HOLD_S, RUN, GateLine, verdict
+from tests.workers.gate_line import HOLD_S, RUN, GateLine, key, verdict
 from workers.clock import ManualClock
 from workers.gate import Reason, events
 
@@ -56,3 +56,24 @@ def test_a_gate_that_is_open_when_the_clock_is_set_back_closes(tmp_path: Path) -
         clock.set_by(-3600.0)
         line.pass_time(HOLD_S)
         assert line.open_for() is None
+
+
+@pytest.mark.parametrize("ahead_s", [60.0, 86_400.0, 365 * 86_400.0])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_part_triggered_in_the_future_is_kept_out_at_once_and_the_others_pass(
+    tmp_path: Path, ahead_s: float, early: bool
+) -> None:
+    with GateLine(tmp_path) as line:
+        line.options = {"early": early}
+        line.gate = line._gate()
+        wrong = key(99)
+        line.source.trigger(wrong, RUN + round(ahead_s * 1e9))
+        line.store.decide(verdict(wrong))
+        line.pass_time(0.05)
+        decided = line.decisions()[wrong]
+        assert (decided.decision, decided.reason) == (Decision.STALE, Reason.CLOCK)
+        assert events.ALARM_CLOCK in line.alarms
+        after = line.trigger()
+        line.store.decide(verdict(after))
+        line.pass_time(1.0)
+        assert line.recorder.passed == [after]

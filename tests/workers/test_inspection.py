@@ -16,8 +16,8 @@ from schemas.images import encode_colour
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding
 from schemas.verdict import Decision, Mode
-from schemas.wire import encode
-from tests.workers.frames import frame
+from schemas.wire import decode_verdict, encode
+from tests.workers.frames import START, frame
 from tests.workers.line import DEAD, FRAMES, VERDICTS, Line
 from tests.workers.standin import StandInModel, by_sensors, inspection
 from workers.bus.base import Record, TopicPartition, TopicSpec
@@ -450,3 +450,36 @@ def test_a_topic_made_anew_is_committed_from_its_own_start(line: Line) -> None:
     line.turn(worker, lambda: worker.answered == 5)
     # Left at 3, the third record of the new topic would never be read by the next worker.
     assert line.committed() == 2
+
+
+@pytest.mark.parametrize("ahead_s", [60, 86_400, 365 * 86_400])
+def test_a_run_from_the_future_is_an_error_by_name_and_the_parts_after_it_are_judged(ahead_s: int) -> None:
+    line = Line()
+    worker = line.worker()
+    ahead = replace(frame(0), part=PartKey("s1", START + ahead_s * 10**9, 0))
+    line.send(frame(1))
+    line.send(ahead)
+    line.send(frame(2))
+    line.turn(worker, lambda: worker.answered == 3)
+    found = line.standing(ahead.part)
+    assert found.decision is Decision.ERROR
+    assert found.reason is not None
+    assert found.reason.startswith("future_run: station s1: run ")
+    assert "start the agent again" in found.reason
+    assert [line.standing(frame(t).part).decision for t in (1, 2)] == [Decision.PASS, Decision.PASS]
+    latest = line.store.latest("s1")
+    assert latest is not None
+    assert decode_verdict(latest).part == frame(2).part
+    assert line.committed() == 3
+    worker.close()
+
+
+def test_the_image_of_a_run_from_the_future_does_not_freeze_the_next_ones() -> None:
+    line = Line()
+    worker = line.worker()
+    same = frame(1, seed=7)
+    line.send(replace(same, part=PartKey("s1", START + 86_400 * 10**9, 0)))
+    line.send(same)
+    line.turn(worker, lambda: worker.answered == 2)
+    assert line.standing(same.part).degraded == ()
+    worker.close()

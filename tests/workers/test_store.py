@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import cast
@@ -94,17 +95,23 @@ def store(client: redis.Redis) -> VerdictStore:
     return VerdictStore(client)
 
 
+NOW = 2**63 - 1
+"""No run that these tests name begins later than so."""
+
+
 def part(trigger: int, *, station: str = "north", run: int = RUN) -> PartKey:
     return PartKey(station, run, trigger)
 
 
-def verdict(of: PartKey, *, worker: str = "w1", decision: Decision = Decision.REJECT) -> Verdict:
+def verdict(
+    of: PartKey, *, worker: str = "w1", decision: Decision = Decision.REJECT, captured_at: int = 10
+) -> Verdict:
     return Verdict(
         part=of,
         product="casting",
         decision=decision,
-        captured_at=10,
-        decided_at=20,
+        captured_at=captured_at,
+        decided_at=NOW,
         deadline=30,
         worker=worker,
     )
@@ -179,6 +186,44 @@ def test_numbers_over_2_to_the_53_are_told_apart_by_the_real_lua(store: VerdictS
     assert store.latest("north") == store.standing(high)
     store.decide(verdict(part(2**63 - 1, run=9)))
     assert store.latest("north") == store.standing(high)
+
+
+@pytest.mark.parametrize("ahead_s", [60, 86_400, 365 * 86_400])
+def test_a_run_from_the_future_is_never_the_newest(store: VerdictStore, ahead_s: int) -> None:
+    now = 1_700_000_000 * 10**9
+    good = replace(verdict(part(3, run=now - 10**9), captured_at=now), decided_at=now)
+    ahead = replace(good, part=part(0, run=now + ahead_s * 10**9))
+    store.decide_many([good, ahead])
+    assert store.latest("north") == store.standing(good.part)
+    assert store.standing(ahead.part) is not None, "it is answered all the same"
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [(86_400 * 10**9, 0), (365 * 86_400 * 10**9, 9), (0, 10**12), (0, 2**62)],
+    ids=["a day ahead", "a year ahead", "a counter that jumped", "a counter that jumped far"],
+)
+def test_a_newest_part_that_cannot_be_gives_way_to_the_next_one_captured(
+    store: VerdictStore, poison: tuple[int, int]
+) -> None:
+    run = 1_700_000_000 * 10**9
+    wrong = part(poison[1], run=run + poison[0])
+    # Written when the clock of whoever wrote it was ahead too, as an older version did it at any time.
+    store.decide(replace(verdict(wrong, captured_at=run), decided_at=max(run, wrong.run)))
+    assert store.latest("north") == store.standing(wrong)
+    waiting = replace(verdict(part(7, run=run), captured_at=run), decided_at=run + 10**7)
+    later = replace(verdict(part(8, run=run), captured_at=run + 10**9), decided_at=run + 10**9 + 10**7)
+    store.decide(waiting)
+    store.decide(later)
+    assert store.latest("north") == store.standing(later.part)
+
+
+def test_a_part_that_is_answered_late_does_not_become_the_newest(store: VerdictStore) -> None:
+    at = 1_700_000_000 * 10**9
+    new = replace(verdict(part(9, run=at), captured_at=at + 9), decided_at=at + 10**9)
+    redelivered = replace(verdict(part(8, run=at), captured_at=at + 8), decided_at=at + 60 * 10**9)
+    store.decide_many([new, redelivered])
+    assert store.latest("north") == store.standing(new.part)
 
 
 def test_stations_do_not_mix(store: VerdictStore) -> None:

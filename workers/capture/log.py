@@ -76,10 +76,10 @@ class AgentLog:
             if tail and not tail.endswith(b"\n"):
                 _log.warning(events.LOG_TORN, path=str(path))
                 self._write(b"\n")
-            self._last_run = _last_runs(tail)
-            if not self._last_run and (earlier := self._numbered(1)).exists():
+            self._runs = _runs(tail)
+            if not self._runs and (earlier := self._numbered(1)).exists():
                 # The crash came right after a rotation.
-                self._last_run = _last_runs(earlier.read_bytes()[-_TAIL_BYTES:])
+                self._runs = _runs(earlier.read_bytes()[-_TAIL_BYTES:])
         except OSError as error:
             raise SourceError(f"agent log {path}: {error.strerror}; name a writable file") from None
 
@@ -93,9 +93,9 @@ class AgentLog:
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
 
-    def last_run(self, station: str) -> int | None:
-        """The newest run of the station when the log was opened, or None."""
-        return self._last_run.get(station)
+    def runs(self, station: str) -> frozenset[int]:
+        """The runs of the station at the log's end, as it was when it was opened."""
+        return frozenset(self._runs.get(station, ()))
 
     # Lines
 
@@ -187,8 +187,9 @@ class AgentLog:
                     continue
                 if part.station != station:
                     continue
-                last = max(last, part.run)
                 if line["event"] == TRIGGER and type(line.get("at")) is int:
+                    # The last in the file, not the highest: a clock that was ahead once names no last run.
+                    last = part.run
                     open_parts[part] = line["at"]
                 elif line["event"] in (SENT, TOLD):
                     open_parts.pop(part, None)
@@ -227,12 +228,12 @@ class AgentLog:
         self.close()
 
 
-def _last_runs(tail: bytes) -> dict[str, int]:
-    runs: dict[str, int] = {}
+def _runs(tail: bytes) -> dict[str, set[int]]:
+    runs: dict[str, set[int]] = {}
     for line in tail.split(b"\n"):
         try:
             part = PartKey.parse(json.loads(line)["part"])
         except (ValueError, KeyError, TypeError, SchemaError):
             continue
-        runs[part.station] = max(part.run, runs.get(part.station, 0))
+        runs.setdefault(part.station, set()).add(part.run)
     return runs

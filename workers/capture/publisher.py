@@ -48,6 +48,8 @@ DEPTH = "depth"
 NO_SENSOR = "no sensor gave an image"
 STOPPED = "the agent stopped before its frame was sent"
 _REMEMBERED = 1024
+MAX_AHEAD_NS = 250_000_000
+"""A run that begins so much after now belongs to a clock that was wrong; workers allow as much by default."""
 
 
 class Stations(Protocol):
@@ -166,11 +168,11 @@ class Publisher:
         self._calibration = calibration
         self._expects = tuple(expects)
         self._log = log
-        before = None if log is None else log.last_run(station)
-        # A clock set back between two runs must not mint the keys of the earlier one again.
-        self.run = self._clock.now() if before is None else max(self._clock.now(), before + 1)
+        self._runs = set(() if log is None else log.runs(station))
+        self.run = self._new_run()
         self._lock = threading.Lock()
         self._triggers = 0
+        self._before = 0
         self._triggered: OrderedDict[PartKey, int] = OrderedDict()
         self._unseen = 0
         self.buffer = buffer
@@ -183,6 +185,18 @@ class Publisher:
         if heartbeats is not None:
             self._beats = Beats(lambda: self._way.bus, heartbeats, self._beat, clock=self._clock)
             self._beats.start()
+
+    def _new_run(self) -> int:
+        """A run that no part had before: later than all of them, unless a clock that was ahead minted one.
+
+        A run from the future is refused by the workers, so one more like it would be of no use.
+        """
+        now = self._clock.now()
+        run = max([now, *(run + 1 for run in self._runs if run <= now + MAX_AHEAD_NS)])
+        while run in self._runs:
+            run += 1
+        self._runs.add(run)
+        return run
 
     def _beat(self, now: int) -> Heartbeat:
         return Heartbeat(
@@ -223,7 +237,7 @@ class Publisher:
     @property
     def triggers(self) -> int:
         """Parts minted so far."""
-        return self._triggers
+        return self._before + self._triggers
 
     @property
     def contact(self) -> Contact | None:
@@ -246,6 +260,11 @@ class Publisher:
         """
         at = self._clock.now() if at is None else at
         with self._lock:
+            if self.run > self._clock.now() + MAX_AHEAD_NS:
+                # The clock was ahead when the run began, and has been set right: workers refuse its parts.
+                before, self.run = self.run, self._new_run()
+                self._before, self._triggers = self._before + self._triggers, 0
+                _log.warning(events.RUN_AHEAD, station=self.station, left=before, run=self.run)
             part = PartKey(self.station, self.run, self._triggers)
             self._triggers += 1
             self._triggered[part] = at

@@ -66,7 +66,10 @@ def open_store(settings: Settings) -> VerdictStore:
     """The Redis of the settings. Raises StoreError."""
     return VerdictStore(
         connect(settings.redis, security=redis_security(settings)),
-        StoreSettings(verdict_ttl_s=settings.verdict_ttl_s),
+        StoreSettings(
+            verdict_ttl_s=settings.verdict_ttl_s,
+            clock_bound_ms=max(1, round(settings.max_clock_offset_ms)),
+        ),
     )
 
 

@@ -23,14 +23,12 @@ from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_verdict
 from workers.bus.base import TopicPartition
 from workers.steps.publishing import Outcome
+from workers.steps.runs import Mark
 
 log = structlog.get_logger(__name__)
 
 Latest = Callable[[str], bytes | None]
 """The newest verdict of a station by (run, trigger), as ``VerdictStore.latest``."""
-
-Order = tuple[int, int]
-"""(run, trigger)."""
 
 MAX_STATIONS = 4096
 MAX_NAMED = 100_000
@@ -104,13 +102,15 @@ class GapWatch:
 
     Args:
         latest: a station's newest verdict: what others decided, or this worker in an earlier life.
+        bound_s: seconds by which an agent's clock may be ahead of ours.
     """
 
-    def __init__(self, latest: Latest) -> None:
+    def __init__(self, latest: Latest, *, bound_s: float = 0.25) -> None:
         self._latest = latest
-        self._newest: OrderedDict[str, tuple[Order, TopicPartition]] = OrderedDict()
+        self._bound = round(bound_s * 1e9)
+        self._newest: OrderedDict[str, tuple[Mark, TopicPartition]] = OrderedDict()
         self._gaps: dict[TopicPartition, _Gap] = {}
-        self._witnesses: deque[tuple[Witness, Order | None]] = deque()
+        self._witnesses: deque[tuple[Witness, Mark | None]] = deque()
         self._found: list[Lost] = []
 
     def gap(self, place: TopicPartition, records: int) -> None:
@@ -122,16 +122,16 @@ class GapWatch:
         gap.left = min(gap.left + records, MAX_NAMED)
         gap.done.clear()
 
-    def opened(self, found: Frame | Notice, place: TopicPartition) -> None:
-        """A frame or a notice was read."""
+    def opened(self, found: Frame | Notice, place: TopicPartition, read_at: int) -> None:
+        """A frame or a notice was read at ``read_at``, nanoseconds since the epoch by our clock."""
         part = found.part
         known = self._newest.get(part.station)
         gap = self._gaps.get(place)
         if gap is not None and part.station not in gap.done:
             witness = Witness(part, found.product, found.captured_at, found.deadline, place)
             self._witnesses.append((witness, None if known is None else known[0]))
-        if known is None or part.order > known[0]:
-            self._newest[part.station] = (part.order, place)
+        if known is None or known[0].passed_by(part.order, found.captured_at, self._bound):
+            self._newest[part.station] = (Mark(part.order, read_at), place)
         self._newest.move_to_end(part.station)
         if len(self._newest) > MAX_STATIONS:
             self._newest.popitem(last=False)
@@ -151,13 +151,17 @@ class GapWatch:
         found, self._found = self._found, []
         return found
 
-    def _hear(self, witness: Witness, last: Order | None) -> None:
+    def _hear(self, witness: Witness, read: Mark | None) -> None:
         part, gap = witness.part, self._gaps.get(witness.place)
         if gap is None or part.station in gap.done:
             return
-        decided = self._decided(part.station)
-        if decided is not None:
-            last = decided if last is None else max(last, decided)
+        marks = (read, self._decided(part.station))
+        believed = [
+            mark.order
+            for mark in marks
+            if mark is not None and not mark.disproved_by(part.order, witness.captured_at, self._bound)
+        ]
+        last = max(believed, default=None)
         if last is not None and part.order <= last:
             return  # sent again, or late: the first new one is still to come
         gap.done.add(part.station)
@@ -185,12 +189,13 @@ class GapWatch:
         self._witnesses = deque(entry for entry in self._witnesses if entry[0].place not in gone)
         self._found = [lost for lost in self._found if lost.witness.place not in gone]
 
-    def _decided(self, station: str) -> Order | None:
+    def _decided(self, station: str) -> Mark | None:
         standing = self._latest(station)
         if standing is None:
             return None
         try:
-            return decode_verdict(standing).part.order
+            verdict = decode_verdict(standing)
         except SchemaError as error:
             log.warning("worker.latest_unreadable", station=station, error=str(error))
             return None
+        return Mark(verdict.part.order, verdict.decided_at)

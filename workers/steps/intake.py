@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import structlog
 
 from schemas.errors import SchemaError
+from schemas.frame import Frame
 from schemas.notice import Notice
 from workers.bus.base import Record
+from workers.errors import FutureRun
 from workers.steps.aside import Aside
 from workers.steps.clocks import AgentClocks
 from workers.steps.deciding import Judge
@@ -16,7 +18,9 @@ from workers.steps.decode import open_record, part_of
 from workers.steps.gaps import GapWatch
 from workers.steps.offsets import Ticket
 from workers.steps.pairing import Pairer
+from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome
+from workers.steps.runs import future_run
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +31,7 @@ class Intake:
 
     Attributes:
         max_record: bytes; a larger record is not opened.
+        max_ahead: nanoseconds by which an agent's clock may be ahead of ours.
     """
 
     pairer: Pairer
@@ -35,6 +40,7 @@ class Intake:
     gaps: GapWatch
     clocks: AgentClocks
     max_record: int
+    max_ahead: int
 
     def take(self, record: Record, ticket: Ticket, *, now: float, read_at: int) -> None:
         """Take one record in.
@@ -45,14 +51,26 @@ class Intake:
         """
         try:
             found = open_record(record, self.max_record)
-            self.gaps.opened(found, record.source)
+            refused = future_run(found.part, read_at, self.max_ahead)
+            if refused is None:
+                self.gaps.opened(found, record.source, read_at)
             if isinstance(found, Notice):
                 self._missing(found, record, ticket)
                 return
             self.clocks.saw(found.part.station, found.captured_at, now)
+            if refused is not None:
+                self._refused(found, record, ticket, refused, now=now, read_at=read_at)
+                return
             self.pairer.offer(found, record, ticket, now=now, read_at=read_at)
         except SchemaError as error:
             self._unreadable(record, ticket, error)
+
+    def _refused(
+        self, frame: Frame, record: Record, ticket: Ticket, why: FutureRun, *, now: float, read_at: int
+    ) -> None:
+        # Answered aside, at once: nothing here remembers it, so nothing that is remembered can be wrong.
+        pending = PendingPart(frame, arrived=now, read_at=read_at, records=[record], tickets=[ticket])
+        self.aside.add(Outcome.of(pending, self.judge.failed(pending, why)))
 
     def _missing(self, notice: Notice, record: Record, ticket: Ticket) -> None:
         log.warning("worker.notice", part=str(notice.part), why=notice.why)

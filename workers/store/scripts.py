@@ -21,7 +21,8 @@ class Script:
 DECIDE = Script(
     """
 -- KEYS: verdict, gate, latest, attempts
--- ARGV: bytes, verdict ttl, gate maxlen, latest ttl, order, part, decision, deadline
+-- ARGV: bytes, verdict ttl, gate maxlen, latest ttl, order, part, decision, deadline,
+--   captured, horizon: decided, and the most by which an agent's clock may be ahead
 local standing = redis.call('GET', KEYS[1])
 if standing then
   redis.call('DEL', KEYS[4])
@@ -34,9 +35,18 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*',
   'part', ARGV[6], 'decision', ARGV[7], 'deadline', ARGV[8], 'verdict', ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 -- Texts of one fixed width, digits only: their order as text is their order as numbers.
+local order, captured, horizon = ARGV[5], ARGV[9], ARGV[10]
 local newest = redis.call('HGET', KEYS[3], 'order')
-if (not newest) or newest < ARGV[5] then
-  redis.call('HSET', KEYS[3], 'order', ARGV[5], 'part', ARGV[6], 'decision', ARGV[7], 'verdict', ARGV[1])
+local passed = (not newest) or newest < order
+if newest and newest > order then
+  -- What stands there says that it is newer: it is not where its run has yet to begin, nor where this part
+  -- was captured after that one had been decided (a counter that jumped, a clock that was set back).
+  local seen = redis.call('HGET', KEYS[3], 'seen')
+  passed = string.sub(newest, 1, 19) > horizon or (seen and captured > seen and captured <= horizon)
+end
+if passed and string.sub(order, 1, 19) <= horizon then
+  redis.call('HSET', KEYS[3], 'order', order, 'part', ARGV[6], 'decision', ARGV[7], 'verdict', ARGV[1],
+    'seen', ARGV[10])
   redis.call('EXPIRE', KEYS[3], ARGV[4])
 end
 return {ARGV[1], 1}

@@ -19,6 +19,8 @@ class StoreSettings:
         attempts_ttl_s: how long a part that killed its worker is remembered.
         worker_ttl_s: a worker whose heartbeat is older is gone.
         gate_stream_maxlen: about this many decisions wait for a gate that is away.
+        clock_bound_ms: by how much the clock of an agent may be ahead of a worker's or a gate's; a run that
+            begins later than that is never a station's newest.
         heatmap_ttl_s, heatmap_max_bytes, heatmap_max_count: a station's heatmaps take at most
             ``heatmap_max_bytes * heatmap_max_count`` bytes; the oldest go first.
 
@@ -32,6 +34,7 @@ class StoreSettings:
     attempts_ttl_s: int = 3600
     worker_ttl_s: int = 15
     gate_stream_maxlen: int = 10_000
+    clock_bound_ms: int = 250
     heatmap_ttl_s: int = 600
     heatmap_max_bytes: int = 256 * 1024
     heatmap_max_count: int = 256

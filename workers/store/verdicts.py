@@ -84,6 +84,7 @@ class VerdictStore:
             StoreError: one of them failed. Those before it may stand; deciding them again returns them.
         """
         settings = self._settings
+        bound = settings.clock_bound_ms * 1_000_000
         calls = []
         for verdict in verdicts:
             part = verdict.part
@@ -102,6 +103,8 @@ class VerdictStore:
                 str(part),
                 verdict.decision.value,
                 verdict.deadline,
+                keys.time(verdict.captured_at),
+                keys.time(verdict.decided_at + bound),
             ]
             calls.append((names, arguments))
         replies = self._run(DECIDE, calls, "write verdicts")
