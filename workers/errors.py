@@ -194,8 +194,9 @@ class FutureRun(WorkerError):
     def __init__(self, station: str, run: int, ahead_s: float, bound_s: float) -> None:
         self.station = station
         super().__init__(
-            f"station {station}: run {run} begins {ahead_s:.3f} s after now, at most {bound_s:g} s are allowed:"
-            " the agent's clock was ahead when it began; synchronise it by NTP or PTP, and start the agent again"
+            f"station {station}: run {run} begins {ahead_s:.3f} s after now, at most {bound_s:g} s are"
+            " allowed: the agent's clock was ahead when it began; synchronise it by NTP or PTP, and start the"
+            " agent again"
         )
 
 
