@@ -35,6 +35,7 @@ from workers.capture.entry import Entry
 from workers.capture.log import AgentLog
 from workers.capture.outbox import Outbox
 from workers.capture.outbox_settings import OutboxSettings
+from workers.capture.runs import Runs
 from workers.clock import Clock, SystemClock
 from workers.contact import Contact
 from workers.errors import BusError
@@ -48,8 +49,6 @@ DEPTH = "depth"
 NO_SENSOR = "no sensor gave an image"
 STOPPED = "the agent stopped before its frame was sent"
 _REMEMBERED = 1024
-MAX_AHEAD_NS = 250_000_000
-"""A run that begins so much after now belongs to a clock that was wrong; workers allow as much by default."""
 
 
 class Stations(Protocol):
@@ -168,8 +167,7 @@ class Publisher:
         self._calibration = calibration
         self._expects = tuple(expects)
         self._log = log
-        self._runs = set(() if log is None else log.runs(station))
-        self.run = self._new_run()
+        self._runs = Runs(() if log is None else log.runs(station), self._clock)
         self._lock = threading.Lock()
         self._triggers = 0
         self._before = 0
@@ -186,17 +184,10 @@ class Publisher:
             self._beats = Beats(lambda: self._way.bus, heartbeats, self._beat, clock=self._clock)
             self._beats.start()
 
-    def _new_run(self) -> int:
-        """A run that no part had before: later than all of them, unless a clock that was ahead minted one.
-
-        A run from the future is refused by the workers, so one more like it would be of no use.
-        """
-        now = self._clock.now()
-        run = max([now, *(run + 1 for run in self._runs if run <= now + MAX_AHEAD_NS)])
-        while run in self._runs:
-            run += 1
-        self._runs.add(run)
-        return run
+    @property
+    def run(self) -> int:
+        """The run of the parts that are minted now."""
+        return self._runs.current
 
     def _beat(self, now: int) -> Heartbeat:
         return Heartbeat(
@@ -260,11 +251,10 @@ class Publisher:
         """
         at = self._clock.now() if at is None else at
         with self._lock:
-            if self.run > self._clock.now() + MAX_AHEAD_NS:
-                # The clock was ahead when the run began, and has been set right: workers refuse its parts.
-                before, self.run = self.run, self._new_run()
+            if self._runs.ahead:
+                # Workers refuse its parts.
+                _log.warning(events.RUN_AHEAD, station=self.station, left=self.run, run=self._runs.begin())
                 self._before, self._triggers = self._before + self._triggers, 0
-                _log.warning(events.RUN_AHEAD, station=self.station, left=before, run=self.run)
             part = PartKey(self.station, self.run, self._triggers)
             self._triggers += 1
             self._triggered[part] = at

@@ -83,7 +83,6 @@ class Gate:
         counted: the PLC's own count of parts, which is compared with the parts seen (``CounterWatch``).
         product_store: where the PLC's word about the product comes from; None: it is not asked for.
         product_required: nothing passes without that word; else only where it was there before.
-        max_ahead_s: a part that was triggered so much after now, by another clock, is kept out at once.
     """
 
     def __init__(
@@ -108,7 +107,6 @@ class Gate:
         counted: Callable[[], int | None] | None = None,
         product_store: ProductStore | None = None,
         product_required: bool = False,
-        max_ahead_s: float = 0.25,
     ) -> None:
         if hold_s < 0:
             raise ValueError(f"hold_s {hold_s}: expected seconds, at least 0")
@@ -119,7 +117,6 @@ class Gate:
         self._product = product
         self._hold = round(hold_s * 1e9)
         self._early = early
-        self._ahead = round(max_ahead_s * 1e9)
         self._alarm_hook = alarm
         self._on_decision = on_decision
         self._counts = GateCounts()
@@ -160,8 +157,6 @@ class Gate:
         self._source_down = False
         self._started = False
         self.pulse = Pulse(_STILL_S, self._clock)
-
-    # Outside
 
     def start(self) -> None:
         """Close, take over from the journal, begin with the oldest part not decided. ``step`` calls it."""
@@ -318,13 +313,12 @@ class Gate:
             else:
                 self._known.add(part)
                 self._counts.triggers += 1
-                ahead = arrival.triggered_at - self._clock.now()
-                if ahead > self._ahead:
-                    # Whoever saw it has another time than we: when it is in front of the gate, nobody knows.
+                due, ahead = arrival.due, self._wall.ahead(arrival.triggered_at)
+                if ahead is not None:  # who saw it has another time: nobody knows when it is at the gate
+                    due = self._clock.now()
                     self._unsure.add(part)
-                    self._alarm(events.ALARM_CLOCK, {"part": str(part), "ahead_s": round(ahead / 1e9, 3)})
+                    self._alarm(events.ALARM_CLOCK, {"part": str(part), "ahead_s": ahead})
                 self._challenges.see(arrival)
-                due = self._clock.now() if ahead > self._ahead else arrival.due
                 heapq.heappush(self._queue, (due, part.order, arrival))
                 self._feed.expect(arrival)
 

@@ -6,6 +6,8 @@ from workers.clock import Clock
 
 SET_S = 0.05
 """A step of more than this, seconds, is a clock that was set; what runs a little fast stays far below it."""
+AHEAD_NS = 250_000_000
+"""The clock of whoever saw a part may be ahead of ours by so much."""
 _READ_S = 0.005
 
 
@@ -15,6 +17,12 @@ class WallWatch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ahead: int | None = None
+
+    def ahead(self, at: int) -> float | None:
+        """By how many seconds ``at`` (nanoseconds since the epoch) lies in the future; None where clocks may
+        differ by as much."""
+        ahead = at - self._clock.now()
+        return ahead / 1e9 if ahead > AHEAD_NS else None
 
     def stepped(self) -> float | None:
         """By how many seconds the wall clock was set since the last call; None where it was not."""

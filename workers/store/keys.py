@@ -30,11 +30,6 @@ def order(part: PartKey) -> str:
     return f"{part.run:019d}{part.trigger:019d}"
 
 
-def time(at: int) -> str:
-    """Nanoseconds since the epoch, as ``order`` has a run."""
-    return f"{at:019d}"
-
-
 def verdict(part: PartKey) -> str:
     """String: the bytes of the verdict that stands."""
     return f"{{{part.station}}}:verdict:{part.run}:{part.trigger}"

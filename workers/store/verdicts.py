@@ -103,8 +103,8 @@ class VerdictStore:
                 str(part),
                 verdict.decision.value,
                 verdict.deadline,
-                keys.time(verdict.captured_at),
-                keys.time(verdict.decided_at + bound),
+                f"{verdict.captured_at:019d}",
+                f"{verdict.decided_at + bound:019d}",
             ]
             calls.append((names, arguments))
         replies = self._run(DECIDE, calls, "write verdicts")
