@@ -149,6 +149,7 @@ def evaluate(
             f"{dataset.name}: {defective.sum()} defective and {(~defective).sum()} good test frames; "
             "evaluation needs both, in test/good and test/KIND"
         )
+    _check_masks(items, progress)
     by_mode: dict[Mode, _Column] = {mode: _Column() for mode in modes}
     branches: dict[str, _Column] = {}
     fusions: dict[str, _Column] = {}
@@ -226,6 +227,20 @@ def evaluate(
         worst_defects=shown.defects,
         worst_good=shown.good,
     )
+
+
+def _check_masks(items: Sequence[Item], progress: Progress | None) -> None:
+    """Read every mask once before minutes of inspection. Raises DatasetError: one is empty or unreadable."""
+    defects = [item for item in items if not item.is_good]
+    for index, item in enumerate(defects):
+        mask = item.mask()
+        if mask is not None and not mask.any():
+            raise DatasetError(
+                f"{item.split}/{item.label}/{item.name}: its mask is empty, and it is labelled as a defect: "
+                "mark the defect, or label the frame good"
+            )
+        if progress is not None:
+            progress("masks", index + 1, len(defects))
 
 
 def _mask(item: Item, sample: Sample) -> NDArray[np.bool_] | None:

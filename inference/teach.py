@@ -86,8 +86,7 @@ def teach(
     settings = settings or TeachSettings()
     report = progress or (lambda stage, done, total: None)
     check_name("product", name)
-    train, validation = list(dataset.train()), list(dataset.validation())
-    _check_items(dataset, train, validation, settings)
+    train, validation = check(dataset, settings)
     _check_confirmed(confirmed, validation)
     preparation = plan(train, settings, report, station)
 
@@ -153,6 +152,18 @@ def teach(
     path = write_bundle(out, name, version, manifest, tensors)
     report("write", 1, 1)
     return path
+
+
+def check(dataset: Dataset, settings: TeachSettings) -> tuple[list[Item], list[Item]]:
+    """(train, validation) of a data set that can be taught, by its names and headers alone.
+
+    Raises:
+        TeachError: too few frames or lots, or frames that are not good.
+        DatasetError: a split that cannot be read.
+    """
+    train, validation = list(dataset.train()), list(dataset.validation())
+    _check_items(dataset, train, validation, settings)
+    return train, validation
 
 
 def plan(

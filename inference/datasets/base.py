@@ -55,6 +55,14 @@ class Item:
         return self.load_mask()
 
 
+class Notes(list[str]):
+    """What a reader assumed or could not place, each sentence once, for the person whose folder it is."""
+
+    def tell(self, *sentences: str) -> None:
+        """Add what was not told before."""
+        self.extend(one for one in dict.fromkeys(sentences) if one not in self)
+
+
 class Dataset(Protocol):
     """A named set of frames. A split that is not there raises DatasetError when it is asked for."""
 
@@ -74,3 +82,9 @@ class Dataset(Protocol):
     def test(self) -> Sequence[Item]:
         """Frames to be judged, good ones and defects."""
         ...
+
+
+def notes_of(dataset: Dataset) -> list[str]:
+    """What is to be told of the splits that were asked for so far: lots that were guessed, a validation split
+    that was taken out of train, names that match nothing. A reader without notes has none."""
+    return list(getattr(dataset, "notes", ()))

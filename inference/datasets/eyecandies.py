@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.datasets.base import GOOD, Item, no_mask
-from inference.datasets.files import check_mask, header, read_colour, read_depth, read_mask, to_counts
+from inference.datasets.files import header, read_colour, read_depth, to_counts
+from inference.datasets.masks import check_mask, read_mask
 from inference.errors import DatasetError
 from inference.sample import Sample
+from schemas.regular import read_regular
 
 DEPTH_SCALE = 2e-4
 """Metres in a count of the samples' depth: 0.2 mm, so that 65,535 counts reach 13.1 m."""
@@ -112,7 +114,7 @@ class EyecandiesDataset:
         if split == "test":
             if not truth.is_file():
                 raise DatasetError(f"{truth}: missing; the public test set has a mask for every image")
-            check_mask(truth, header(truth)[0], size)
+            check_mask(truth, size)
             label = self._label(root, name) if read_mask(truth).any() else GOOD
         return Item(
             name=name,
@@ -136,7 +138,7 @@ def read_range(path: Path) -> tuple[float, float]:
         DatasetError: it is not a map "normalization" of min and max alone, or min is not below max.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         raise DatasetError(f"{path}: cannot be read; copy it again") from None
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"

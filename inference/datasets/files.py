@@ -28,6 +28,18 @@ def subfolders(folder: Path) -> list[str]:
     )
 
 
+def has_split(folder: Path, split: str) -> bool:
+    """Whether a folder has the split. Raises DatasetError: it has one under a name that is not read."""
+    if (folder / split).is_dir():
+        return True
+    for name in subfolders(folder):
+        if name.lower() in ("val", "valid", split):
+            raise DatasetError(
+                f"{folder / name}: is this the {split} split? Name the folder {split}, or take it away"
+            )
+    return False
+
+
 def images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The files with one of these suffixes by their name without it, sorted; none where there is no folder.
 
@@ -91,20 +103,6 @@ def read_depth(path: Path) -> NDArray[np.uint16]:
     if image.dtype != np.uint16 or image.ndim != 2:
         raise DatasetError(f"{path}: {image.dtype} {image.shape}; depth must be a 16-bit single-channel png")
     return np.asarray(image, np.uint16)
-
-
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """(H, W) bool, True = defect. Raises DatasetError."""
-    return np.asarray(decode(path, cv2.IMREAD_GRAYSCALE) > 127)
-
-
-def check_mask(truth: Path, size: tuple[int, int], frame: tuple[int, int]) -> None:
-    """See that a mask of ``size`` (width, height) is as large as its frame. Raises DatasetError."""
-    if size != frame:
-        raise DatasetError(
-            f"{truth}: mask of {size[0]} x {size[1]}, image of {frame[0]} x {frame[1]}; "
-            "draw it at the image's size"
-        )
 
 
 def check_xyz(path: Path) -> tuple[int, int]:

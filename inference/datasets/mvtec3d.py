@@ -4,7 +4,7 @@
     CATEGORY/train/good/xyz/000.tiff        3 x 32-bit float, metres in the camera's frame, (0,0,0) = none
     CATEGORY/validation/good/{rgb,xyz}/...  as train
     CATEGORY/test/good/{rgb,xyz,gt}/...     as train; its gt/ is empty masks and is not read
-    CATEGORY/test/KIND/{rgb,xyz,gt}/...     with gt/000.png: 8-bit, above 127 = defect
+    CATEGORY/test/KIND/{rgb,xyz,gt}/...     with gt/000.png: not 0 = defect
     CATEGORY/calibration/                   may be there; not read, since the points carry the camera
 
 As published, the two images have one size. The pre-processing published with BTF and M3DM takes the ground
@@ -21,16 +21,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.datasets.base import GOOD, Item, no_mask
+from inference.datasets.base import GOOD, Item, Notes, no_mask
 from inference.datasets.files import (
     TIFF_SUFFIXES,
-    check_mask,
     check_partners,
     check_xyz,
+    has_split,
     header,
     images,
     subfolders,
 )
+from inference.datasets.groups import Split, split_off
+from inference.datasets.masks import check_mask, masks_of
 from inference.datasets.points import Pad, load_padded_mask, load_points, rays_of, square_pad
 from inference.errors import DatasetError
 
@@ -63,14 +65,23 @@ class MVTec3DDataset:
             raise DatasetError(f"depth_scale {depth_scale!r}: expected metres in a count, above 0")
         self.name = self.folder.resolve().name
         self.depth_scale = depth_scale
+        self.notes = Notes()
 
     def train(self) -> Sequence[Item]:
         """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
-        return self._label("train", GOOD)
+        items = self._label("train", GOOD)
+        return items if has_split(self.folder, "validation") else self._divided(items).train
 
     def validation(self) -> Sequence[Item]:
-        """Good frames for thresholds. Raises DatasetError as above."""
-        return self._label("validation", GOOD)
+        """Good frames for thresholds: of ``train``, where there is no such split. Raises DatasetError."""
+        if has_split(self.folder, "validation"):
+            return self._label("validation", GOOD)
+        return self._divided(self._label("train", GOOD)).validation
+
+    def _divided(self, items: Sequence[Item]) -> Split:
+        divided = split_off(items)
+        self.notes.tell(divided.note)
+        return divided
 
     def test(self) -> Sequence[Item]:
         """All frames of all labels of the test split, good first. Raises DatasetError as above."""
@@ -99,14 +110,14 @@ class MVTec3DDataset:
         if not colour and not xyz:
             raise DatasetError(f"{root}: empty; expected rgb/NAME.png and xyz/NAME.tiff")
         check_partners(colour, xyz, root, "xyz")
-        truth = images(root / "gt", (".png",)) if label != GOOD else {}
+        truth = masks_of(root, colour) if label != GOOD else {}
         items = []
         for stem in sorted(colour):
             pad = _fit(colour[stem], xyz[stem])
             if label != GOOD:
                 if stem not in truth:
                     raise DatasetError(f"{root / 'gt' / stem}.png: missing; every defect needs its mask")
-                check_mask(truth[stem], header(truth[stem])[0], header(colour[stem])[0])
+                check_mask(truth[stem], header(colour[stem])[0])
             items.append(
                 Item(
                     name=stem,

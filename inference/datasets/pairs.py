@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.datasets.base import GOOD, Item
+from inference.datasets.base import GOOD, Item, Notes
 from inference.datasets.files import (
     COLOUR_SUFFIXES,
     TIFF_SUFFIXES,
@@ -32,8 +32,8 @@ from inference.datasets.files import (
     read_depth,
     to_counts,
 )
-from inference.datasets.groups import Groups, hold_out, read_groups
-from inference.datasets.surface import SurfaceDataset, describe
+from inference.datasets.groups import Groups, Split, matched, read_groups, split_off
+from inference.datasets.surface import SurfaceDataset, depth_scale_of, describe
 from inference.datasets.tiff import read_float_tiff, read_tiff
 from inference.errors import DatasetError
 from inference.sample import Sample
@@ -71,10 +71,8 @@ class PairsDataset:
             raise DatasetError(f"{self.folder}: no such folder; give the one with rgb/ and depth/")
         described = describe(self.folder / "dataset.json")
         self.name = str(described.get("name", self.folder.resolve().name))
-        scale = described.get("depth_scale") if depth_scale is None else depth_scale
-        if scale is not None and not (isinstance(scale, int | float) and scale > 0):
-            raise DatasetError(f"{self.folder}: depth_scale {scale!r} is not metres per count")
-        self.depth_scale = None if scale is None else float(scale)
+        self.depth_scale = depth_scale_of(described, depth_scale, self.folder / "dataset.json")
+        self.notes = Notes()
         self.same_field = bool(described.get("same_field", False)) if same_field is None else same_field
         self._frames_per_group = frames_per_group
 
@@ -90,7 +88,10 @@ class PairsDataset:
             check_partners(colour, depth, self.folder, "depth")
         named = read_groups(self.folder / "groups.csv")
         stems = sorted(colour or depth)
-        groups = Groups(named, stems, self._frames_per_group)
+        judged = {p.stem for p in self.folder.glob("test/*/*/*") if p.parent.name in ("rgb", "depth")}
+        found, notes = matched(named, {*stems, *judged}, self.folder / "groups.csv")
+        groups = Groups(found, stems, self._frames_per_group)
+        self.notes.tell(*notes, *groups.guesses(stems))
         for stem in stems:
             self._check(colour.get(stem), depth.get(stem))
         return [
@@ -106,22 +107,24 @@ class PairsDataset:
 
     def train(self) -> Sequence[Item]:
         """Four in five groups of the pairs. Raises DatasetError as ``all`` does."""
-        return hold_out(self.all())[0]
+        return self._divided().train
 
     def validation(self) -> Sequence[Item]:
-        """Every fifth group. Raises DatasetError where there are not two groups to take one from."""
-        held = hold_out(self.all())[1]
-        if not held:
-            raise DatasetError(
-                f"{self.folder}: all images are one group, so none can be held out to set thresholds; "
-                "record another lot, or give groups.csv if they are independent"
-            )
-        return [Item(item.name, item.group, "validation", GOOD, item.load) for item in held]
+        """Every fifth group, or every fifth frame of too few groups. Raises DatasetError as above."""
+        return self._divided().validation
+
+    def _divided(self) -> Split:
+        divided = split_off(self.all())
+        self.notes.tell(divided.note)
+        return divided
 
     def test(self) -> Sequence[Item]:
         """The labelled frames in test/. Raises DatasetError where there are none."""
         # The layout of test/ is the same, so it has one reader.
-        return SurfaceDataset(self.folder, depth_scale=self.depth_scale, same_field=self.same_field).test()
+        reader = SurfaceDataset(self.folder, depth_scale=self.depth_scale, same_field=self.same_field)
+        items = reader.test()
+        self.notes.tell(*(note for note in reader.notes if "groups.csv" not in note))
+        return items
 
     def _check(self, colour: Path | None, depth: Path | None) -> None:
         if depth is None or depth.suffix.lower() == ".npy":

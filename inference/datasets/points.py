@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.datasets.files import read_colour, read_mask, read_xyz, to_counts
+from inference.datasets.files import read_colour, read_xyz, to_counts
+from inference.datasets.masks import read_defect
 from inference.errors import DatasetError
 from inference.sample import Sample
 
@@ -68,7 +69,7 @@ def load_points(colour: Path | None, xyz: Path, pad: Pad, *, unit: float, depth_
 
 def load_padded_mask(path: Path, pad: Pad) -> NDArray[np.bool_]:
     """(H, W) bool at the size of the point image. Raises DatasetError."""
-    return pad.mask(read_mask(path))
+    return pad.mask(read_defect(path))
 
 
 def rays_of(paths: Sequence[Path]) -> NDArray[np.float32]:

@@ -22,11 +22,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.datasets.base import GOOD, Item, no_mask
-from inference.datasets.files import check_mask, check_xyz, header, read_mask
-from inference.datasets.groups import hold_out
+from inference.datasets.base import GOOD, Item, Notes, no_mask
+from inference.datasets.files import check_xyz, header
+from inference.datasets.groups import Split, split_off
+from inference.datasets.masks import check_mask, read_defect
 from inference.datasets.points import Pad, load_points, rays_of
 from inference.errors import DatasetError
+from schemas.regular import read_regular
 
 DEPTH_SCALE = 1e-5
 """Metres in a count of the samples' depth: 10 micrometres, so that 65,535 counts reach 0.66 m."""
@@ -83,6 +85,7 @@ class RealIadD3Dataset:
         if not (unit > 0 and depth_scale > 0):
             raise DatasetError(f"unit {unit!r} and depth_scale {depth_scale!r}: expected metres, above 0")
         self.unit, self.depth_scale = unit, depth_scale
+        self.notes = Notes()
         folder = json_folder(self.root)
         known = category_names(self.root)
         if folder is None or category not in known:
@@ -96,14 +99,18 @@ class RealIadD3Dataset:
     def train(self) -> Sequence[Item]:
         """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
         items = self._items("train", good=True)
-        return items if self._good("validation") else hold_out(items)[0]
+        return items if self._good("validation") else self._divided(items).train
 
     def validation(self) -> Sequence[Item]:
         """Good frames for thresholds. Raises DatasetError as above."""
         if self._good("validation"):
             return self._items("validation", good=True)
-        held = hold_out(self._items("train", good=True))[1]
-        return [_moved(item) for item in held]
+        return self._divided(self._items("train", good=True)).validation
+
+    def _divided(self, items: Sequence[Item]) -> Split:
+        divided = split_off(items)
+        self.notes.tell(divided.note)
+        return divided
 
     def test(self) -> Sequence[Item]:
         """All frames of the test split, good first. Raises DatasetError as above."""
@@ -135,7 +142,7 @@ class RealIadD3Dataset:
         good = entry["anomaly_class"] == _NORMAL
         truth = None if good else self._file(entry, "mask_path")
         if truth is not None:
-            check_mask(truth, header(truth)[0], size)
+            check_mask(truth, size)
         name = colour.relative_to(self._base).with_suffix("").as_posix().replace("/", "_")
         return Item(
             name=name,
@@ -143,7 +150,7 @@ class RealIadD3Dataset:
             split=split,
             label=GOOD if good else str(entry["anomaly_class"]),
             load=partial(load_points, colour, xyz, Pad(), unit=self.unit, depth_scale=self.depth_scale),
-            load_mask=no_mask if truth is None else partial(read_mask, truth),
+            load_mask=no_mask if truth is None else partial(read_defect, truth),
         )
 
     def _file(self, entry: Mapping[str, object], key: str) -> Path:
@@ -159,14 +166,10 @@ class RealIadD3Dataset:
         return path
 
 
-def _moved(item: Item) -> Item:
-    return Item(item.name, item.group, "validation", item.label, item.load, item.load_mask)
-
-
 def _read(path: Path, raw: Path, category: str) -> tuple[dict[str, list[Mapping[str, object]]], Path]:
     """(entries of each split, folder of their paths)."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(values, dict) or not {"train", "test"} <= values.keys():

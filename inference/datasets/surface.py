@@ -2,9 +2,9 @@
 
     FOLDER/train/good/rgb/NAME.jpg       8-bit colour; .jpg, .jpeg or .png
     FOLDER/train/good/depth/NAME.png     16-bit single channel, 0 = no reading
-    FOLDER/validation/good/...           as train; teaching needs it
+    FOLDER/validation/good/...           as train; where it is missing, every fifth lot of train
     FOLDER/test/good/...                 as train
-    FOLDER/test/KIND/...                 as train, with gt/NAME.png: 8-bit, above 127 = defect
+    FOLDER/test/KIND/...                 as train, with masks in gt/ (see ``inference.datasets.masks``)
     FOLDER/groups.csv                    optional, "name,group": which images are not independent
     FOLDER/dataset.json                  optional: {"name": ..., "depth_scale": metres, "same_field": bool}
 
@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,21 +25,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.datasets.base import GOOD, Dataset, Item, no_mask
+from inference.datasets.base import GOOD, Dataset, Item, Notes, no_mask
 from inference.datasets.files import (
     COLOUR_SUFFIXES,
-    check_mask,
     check_partners,
+    has_split,
     header,
     images,
     read_colour,
     read_depth,
-    read_mask,
     subfolders,
 )
-from inference.datasets.groups import Groups, read_groups
+from inference.datasets.groups import Groups, Split, matched, read_groups, split_off
+from inference.datasets.masks import check_mask, masks_of, read_defect, without_masks
 from inference.errors import DatasetError
 from inference.sample import Sample
+from schemas.regular import read_regular
 
 
 class SurfaceDataset:
@@ -75,24 +77,32 @@ class SurfaceDataset:
             raise DatasetError(f"{self.folder}: no such folder; give the one that has train/ and validation/")
         described = describe(self.folder / "dataset.json")
         self.name = str(described.get("name", self.folder.resolve().name))
-        scale = described.get("depth_scale") if depth_scale is None else depth_scale
-        if scale is not None and not (isinstance(scale, int | float) and scale > 0):
-            raise DatasetError(
-                f"{self.folder / 'dataset.json'}: depth_scale {scale!r} is not metres per count"
-            )
-        self.depth_scale = None if scale is None else float(scale)
+        self.depth_scale = depth_scale_of(described, depth_scale, self.folder / "dataset.json")
         self.same_field = bool(described.get("same_field", False)) if same_field is None else same_field
         self._frames_per_group = max(1, frames_per_group)
+        self.notes = Notes()
         self._named_groups = read_groups(self.folder / "groups.csv")
         self._groups: Groups | None = None
 
     def train(self) -> Sequence[Item]:
         """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
-        return self._label("train", GOOD)
+        items = self._label("train", GOOD)
+        return items if self._has_validation() else self._divided(items).train
 
     def validation(self) -> Sequence[Item]:
-        """Good frames for thresholds. Raises DatasetError where the split is missing."""
-        return self._label("validation", GOOD)
+        """Good frames for thresholds: lots of ``train`` where there is no such split. Raises DatasetError."""
+        if self._has_validation():
+            return self._label("validation", GOOD)
+        return self._divided(self._label("train", GOOD)).validation
+
+    def _has_validation(self) -> bool:
+        """Raises DatasetError: a folder that looks like the split has another name."""
+        return has_split(self.folder, "validation")
+
+    def _divided(self, items: Sequence[Item]) -> Split:
+        divided = split_off(items)
+        self.notes.tell(divided.note)
+        return divided
 
     def test(self) -> Sequence[Item]:
         """All frames of all labels of the test split, good first. Raises DatasetError as above."""
@@ -113,8 +123,11 @@ class SurfaceDataset:
     def group_of(self, stem: str) -> str:
         """The group of the image called ``stem`` (the file name without its suffix)."""
         if self._groups is None:
-            stems = (p.stem for p in self.folder.glob("*/*/*/*") if p.parent.name in ("rgb", "depth"))
-            self._groups = Groups(self._named_groups, stems, self._frames_per_group)
+            places = self.folder.glob("*/*/*/*")
+            stems = sorted({path.stem for path in places if path.parent.name in ("rgb", "depth")})
+            named, notes = matched(self._named_groups, stems, self.folder / "groups.csv")
+            self._groups = Groups(named, stems, self._frames_per_group)
+            self.notes.tell(*notes, *self._groups.guesses(stems))
         return self._groups.of(stem)
 
     def _label(self, split: str, label: str) -> list[Item]:
@@ -122,8 +135,8 @@ class SurfaceDataset:
         if not root.is_dir():
             use = {
                 "train": "teaching needs defect-free frames there",
-                "validation": "teaching needs a validation split of defect-free frames to set thresholds; "
-                "move about a fifth of train/good there, whole lots at a time",
+                "validation": "put defect-free frames there, or take validation/ away: lots of train/good "
+                "are held out then",
             }.get(split, "make the folder or leave this label out")
             raise DatasetError(f"{root}: missing; {use}")
         colour = images(root / "rgb", COLOUR_SUFFIXES)
@@ -132,12 +145,11 @@ class SurfaceDataset:
             raise DatasetError(f"{root}: empty; put colour images in rgb/ and 16-bit depth images in depth/")
         if colour and depth:
             check_partners(colour, depth, root, "depth")
-        truth = images(root / "gt", (".png",)) if label != GOOD else {}
-        if truth:
-            for stem in sorted((colour or depth).keys() - truth.keys()):
-                raise DatasetError(
-                    f"{root / 'gt' / stem}.png: missing; every image of a kind with gt/ needs a mask"
-                )
+        truth: dict[str, Path] = {}
+        if label != GOOD:
+            truth = masks_of(root, colour or depth, shared=self.folder / "ground_truth" / label)
+            if not truth:
+                self.notes.tell(without_masks(root))
         items = []
         for stem in sorted(colour or depth):
             self._check(colour.get(stem), depth.get(stem), truth.get(stem))
@@ -148,7 +160,7 @@ class SurfaceDataset:
                     split=split,
                     label=label,
                     load=partial(_load, colour.get(stem), depth.get(stem), self.depth_scale),
-                    load_mask=partial(read_mask, truth[stem]) if stem in truth else no_mask,
+                    load_mask=partial(read_defect, truth[stem]) if stem in truth else no_mask,
                 )
             )
         return items
@@ -172,16 +184,28 @@ class SurfaceDataset:
             assert colour_size is not None
             frame_size = colour_size
         if truth is not None:
-            check_mask(truth, header(truth)[0], frame_size)
+            check_mask(truth, frame_size)
+
+
+def depth_scale_of(described: Mapping[str, object], given: float | None, where: Path) -> float | None:
+    """Metres per count as asked for, or as dataset.json says, or None. Raises DatasetError."""
+    scale = described.get("depth_scale") if given is None else given
+    if scale is None:
+        return None
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise DatasetError(f"{where}: depth_scale {scale!r} is not metres per count")
+    return float(scale)
 
 
 def describe(path: Path) -> dict[str, object]:
     """The map in a dataset.json; empty where there is no such file. Raises DatasetError."""
-    if not path.is_file():
-        return {}
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        described = json.loads(read_regular(path).decode("utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(described, dict):
         raise DatasetError(f'{path}: expected a map such as {{"depth_scale": 0.0001}}')

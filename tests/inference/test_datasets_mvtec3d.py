@@ -218,7 +218,12 @@ FOUND: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
         lambda f: write_tiff(f / "train/good/xyz/001.tiff", np.ones((HEIGHT, WIDTH), np.float32)),
         ["1-channel", "001.tiff"],
     ),
-    ("no validation", "validation", lambda f: (f / "validation").rename(f / "v"), ["validation", "missing"]),
+    (
+        "validation called otherwise",
+        "validation",
+        lambda f: (f / "validation").rename(f / "val"),
+        ["val: is this the validation split?"],
+    ),
 ]
 
 

@@ -50,13 +50,16 @@ def test_pairs_are_split_into_whole_groups_the_same_every_time(folder: Path) -> 
     assert (sample.rgb[0, 0, 0], sample.depth[0, 0]) == (3, 903)
 
 
-def test_two_groups_are_enough_and_one_is_not(folder: Path) -> None:
-    (folder / "groups.csv").write_text("name,group\n" + "".join(f"{n},{n < 'a06'}\n" for n in NAMES))
-    data = PairsDataset(folder)
-    assert (len(data.train()), len(data.validation())) == (6, 6)
-    (folder / "groups.csv").write_text("name,group\n" + "".join(f"{n},one\n" for n in NAMES))
-    with pytest.raises(DatasetError, match="all images are one group"):
-        PairsDataset(folder).validation()
+def test_too_few_lots_to_hold_one_out_are_divided_by_frame_and_the_risk_is_told(folder: Path) -> None:
+    for lots in (1, 3):
+        rows = "".join(f"{name},lot{index % lots}\n" for index, name in enumerate(NAMES))
+        (folder / "groups.csv").write_text("name,group\n" + rows)
+        data = PairsDataset(folder)
+        assert [item.name for item in data.validation()] == ["a04", "a09"]
+        assert len(data.train()) == 10
+        (note,) = data.notes
+        assert "too few to hold one out: 2 of 12 good frames" in note
+        assert "rejected too often" in note
 
 
 def test_pairs_side_by_side_are_found_by_their_endings(tmp_path: Path) -> None:

@@ -69,14 +69,18 @@ def test_jpg_is_read_in_rgb_order(tmp_path: Path) -> None:
     assert rgb[4, 4, 0] > 200 > 60 > rgb[4, 4, 2]
 
 
+def groups_of(data: SurfaceDataset) -> dict[str, str]:
+    return {item.name: item.group for item in (*data.train(), *data.validation())}
+
+
 def test_neighbouring_frames_of_a_recording_share_a_group(tmp_path: Path) -> None:
     touch(tmp_path, ["a01_00", "a01_12", "a02_00", "a03_01", "a04_01", "c02_00", "c05_00", "odd"])
-    groups = {item.name: item.group for item in SurfaceDataset(tmp_path).train()}
+    groups = groups_of(SurfaceDataset(tmp_path))
     assert groups["a01_00"] == groups["a01_12"] == groups["a02_00"] == "a1-2"
     assert groups["a03_01"] == groups["a04_01"] == "a3-4"
     assert len({groups["c02_00"], groups["c05_00"], groups["a01_00"]}) == 3
     assert groups["odd"] == "odd"
-    wider = {item.name: item.group for item in SurfaceDataset(tmp_path, frames_per_group=4).train()}
+    wider = groups_of(SurfaceDataset(tmp_path, frames_per_group=4))
     assert wider["a01_00"] == wider["a04_01"] == "a1-4"
 
 
@@ -119,7 +123,18 @@ def empty(folder: Path) -> None:
 Mistake = Callable[[Path], object]
 
 MISTAKES: list[tuple[str, Mistake, str, list[str]]] = [
-    ("no split", lambda f: shutil.rmtree(f / "validation"), "validation", ["validation", "teaching needs"]),
+    (
+        "validation called otherwise",
+        lambda f: (f / "validation").rename(f / "val"),
+        "train",
+        ["val: is this the validation split?"],
+    ),
+    (
+        "no good validation",
+        lambda f: (f / "validation/good").rename(f / "validation/ok"),
+        "validation",
+        ["validation/good: missing", "held out"],
+    ),
     ("no train", lambda f: shutil.rmtree(f / "train"), "train", ["train", "missing"]),
     ("no test", lambda f: shutil.rmtree(f / "test"), "test", ["test", "missing"]),
     (

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.bundle import read_bundle
+from inference.datasets.base import notes_of
 from inference.datasets.open import categories, open_dataset
 from inference.errors import DatasetError
 from inference.profiles.runtime import Runtime
-from inference.teach import teach
+from inference.teach import check, teach
 from inference.teach_settings import TeachSettings
 from workers.commands import console
 from workers.commands.evaluate import Asked, run_evaluate
@@ -62,6 +63,8 @@ def run_benchmark(asked: Benchmark, *, page: Path | None, json_file: Path | None
                 console.out.print(f"{name}: taught before with these settings, kept")
                 continue
             dataset = open_dataset(asked.data, kind=asked.kind, category=name)
+            check(dataset, asked.settings)
+            console.tell(notes_of(dataset))
             which = f"{name} ({number + 1}/{len(names)})"
 
             def step(stage: str, done: int, total: int, which: str = which) -> None:

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ out = Console()
 err = Console(stderr=True)
 
 Report = Callable[[str, int, int], None]
+
+
+def tell(notes: Iterable[str]) -> None:
+    """What a reader of frames assumed or could not place, a line each."""
+    for note in notes:
+        out.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

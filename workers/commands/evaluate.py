@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.bundle import read_bundle
-from inference.datasets.base import Dataset
+from inference.datasets.base import Dataset, notes_of
 from inference.datasets.open import categories, open_dataset
 from inference.errors import DatasetError
 from inference.evaluate import evaluate
@@ -88,6 +88,7 @@ def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None) -> 
     _check_page(page)
     for _, dataset in pairs:
         dataset.test()  # a split that is not there is said before anything is loaded
+    console.tell(dict.fromkeys(note for _, dataset in pairs for note in notes_of(dataset)))
     reports = []
     with console.progress() as progress:
         for folder, dataset in pairs:

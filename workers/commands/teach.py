@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from inference.bundle import read_bundle
-from inference.datasets.base import Dataset, Item
+from inference.datasets.base import Dataset, Item, notes_of
 from inference.datasets.open import open_dataset
 from inference.features.base import sub
 from inference.foreground import Foreground, Found
@@ -21,7 +21,7 @@ from inference.profiles.runtime import Runtime
 from inference.roi import Roi, draw_roi
 from inference.sample import Sample
 from inference.station import Station
-from inference.teach import teach
+from inference.teach import check, teach
 from inference.teach_settings import TeachSettings
 from schemas.verdict import Mode
 from workers.board.normals import read_normals
@@ -61,6 +61,8 @@ def run_teach(
     dataset = open_dataset(
         source.data, kind=source.kind, category=source.category, same_field=source.same_field
     )
+    check(dataset, settings)  # before any network is loaded
+    console.tell(notes_of(dataset))
     station = None if source.station is None else Station.load(source.station)
     confirmed = [] if source.review is None else confirmed_of(source.review, name, dataset)
     calmly(settings.profile)

@@ -1,0 +1,47 @@
+"""Files that people name, opened without ever waiting: what is no regular file is refused in words.
+
+To open a named pipe waits for a writer, a device may have no end, and a folder has no bytes. A path that a
+person typed may be any of these, so every file that is named in a setting, an option or a folder of ours is
+opened here. The refusal is an OSError whose ``strerror`` says what it is, as other failures to open have one.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+
+_KINDS = (
+    (stat.S_ISDIR, "it is a folder, not a file", errno.EISDIR),
+    (stat.S_ISFIFO, "it is a named pipe, not a file", errno.EINVAL),
+    (stat.S_ISSOCK, "it is a socket, not a file", errno.EINVAL),
+    (stat.S_ISCHR, "it is a device, not a file", errno.EINVAL),
+    (stat.S_ISBLK, "it is a device, not a file", errno.EINVAL),
+)
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """The file, open for reading. Raises OSError: not there, not allowed, or no regular file."""
+    # Asked before opening, since some devices act when they are opened; asked again of what was opened.
+    _check(path.stat().st_mode, path)
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check(os.fstat(handle).st_mode, path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """All of the file. Raises OSError as ``open_regular`` does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _check(mode: int, path: Path) -> None:
+    for is_kind, words, number in _KINDS:
+        if is_kind(mode):
+            raise OSError(number, words, str(path))
