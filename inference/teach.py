@@ -278,12 +278,12 @@ def _check_items(
     if not settings.calibration_folds and len(alone) < MIN_GROUPS:
         raise TeachError(
             f"{dataset.name}: without folds thresholds are set on validation frames alone, which come from "
-            f"{len(alone)} lots or recordings: give at least {MIN_GROUPS}, or --folds 5"
+            f"{len(alone)} lot{'s' * (len(alone) != 1)}: give at least {MIN_GROUPS}, or --folds 5"
         )
     groups = {item.group for item in train}
     if len(groups) < MIN_GROUPS:
         raise TeachError(
-            f"{dataset.name}: the teaching frames come from {len(groups)} lots or recordings, at least "
+            f"{dataset.name}: the teaching frames come from {len(groups)} lot{'s' * (len(groups) != 1)}, at least "
             f"{MIN_GROUPS} are needed to know how lots differ: add frames, or groups in groups.csv"
         )
     for item in (*train, *validation):

@@ -36,7 +36,7 @@ def call(
 
 @pytest.fixture(scope="module")
 def _written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    dataset = SyntheticDataset(train=8, validation=4, test_good=2, defects_per_kind=1, size=64, lot_size=2)
+    dataset = SyntheticDataset(train=12, validation=4, test_good=2, defects_per_kind=1, size=64, lot_size=2)
     return write_surface_layout(dataset, tmp_path_factory.mktemp("written"))
 
 
@@ -62,11 +62,18 @@ def test_a_missing_folder_is_named(call: Call, command: tuple[str, ...]) -> None
     assert_one_line(call(*command, "--data", "nowhere"), WRONG, "nowhere", "no such folder", "train/")
 
 
-def test_a_missing_validation_split_is_named_with_what_to_move_there(call: Call, data: Path) -> None:
+def test_a_missing_validation_split_is_held_out_of_the_good_frames_and_said(call: Call, data: Path) -> None:
     shutil.rmtree(data / "validation")
     done = call("teach", "cap", "--data", str(data))
-    assert_one_line(done, WRONG, str(data / "validation" / "good"), "move about a fifth of train/good there")
-    assert not list(Path("models").glob("*/*"))
+    assert "note: no validation split: " in done.out, done.err
+    assert "held out of teaching to set thresholds" in done.out
+
+
+def test_lots_that_cannot_set_a_threshold_are_named_before_any_model_work(call: Call, data: Path) -> None:
+    shutil.rmtree(data / "validation")
+    done = call("teach", "cap", "--data", str(data), "--folds", "0")
+    assert_one_line(done, WRONG, "come from 1 lot", "--folds 5")
+    assert not Path("models").exists()
 
 
 def test_images_of_different_sizes_are_named_with_both_sizes(call: Call, data: Path) -> None:

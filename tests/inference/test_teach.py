@@ -175,7 +175,7 @@ def test_normals_that_cannot_teach_are_named(normals: Listed, tmp_path: Path) ->
     cases = [
         (items[:4], normals.validation(), "4 teaching frames"),
         (items, [], "no validation split"),
-        ([replace(i, group="one") for i in items], normals.validation(), "1 lots"),
+        ([replace(i, group="one") for i in items], normals.validation(), "1 lot,"),
         ([*items[:-1], replace(items[-1], label="dent")], normals.validation(), "labelled 'dent'"),
         (
             [*items[:3], small, *items[4:]],

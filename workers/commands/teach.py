@@ -61,8 +61,10 @@ def run_teach(
     dataset = open_dataset(
         source.data, kind=source.kind, category=source.category, same_field=source.same_field
     )
-    check(dataset, settings)  # before any network is loaded
-    console.tell(notes_of(dataset))
+    try:
+        check(dataset, settings)  # before any network is loaded
+    finally:
+        console.tell(notes_of(dataset))
     station = None if source.station is None else Station.load(source.station)
     confirmed = [] if source.review is None else confirmed_of(source.review, name, dataset)
     calmly(settings.profile)
