@@ -283,8 +283,8 @@ def _check_items(
     groups = {item.group for item in train}
     if len(groups) < MIN_GROUPS:
         raise TeachError(
-            f"{dataset.name}: the teaching frames come from {len(groups)} lot{'s' * (len(groups) != 1)}, at least "
-            f"{MIN_GROUPS} are needed to know how lots differ: add frames, or groups in groups.csv"
+            f"{dataset.name}: the teaching frames come from {len(groups)} lot{'s' * (len(groups) != 1)}, at "
+            f"least {MIN_GROUPS} are needed to know how lots differ: add frames, or groups in groups.csv"
         )
     for item in (*train, *validation):
         if not item.is_good:

@@ -43,7 +43,9 @@ def teach(
     name: Annotated[str, typer.Argument(help="Name of the product.")],
     data: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Good parts: train/good, and validation/good if there is one; or any known layout."),
+        typer.Option(
+            metavar="DIR", help="Good parts: train/good, validation/good if you have it; or any known layout."
+        ),
     ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Models folder; the bundle is DIR/NAME/VERSION.")
