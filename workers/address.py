@@ -1,11 +1,87 @@
-"""Addresses of the PLC and of actuators: the options behind the ``?``, each checked by name and range."""
+"""Addresses that people give: taken apart, refused and shown without what may be a password.
+
+Of the PLC and of actuators also the options behind the ``?``, each checked by name and range.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from workers.errors import SettingsError
+
+_QUOTING = "/ as %2F, ? as %3F, # as %23, @ as %40, % as %25, [ as %5B, ] as %5D"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# A host, a port in digits, a path without what could have been meant as a user and a password.
+_PLAIN = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:/@\[\]\s]*)(:\d{0,5})?(/[^@:]*)?\Z")
+
+
+def shown(text: str) -> str:
+    """An address for messages and logs: all that could be a secret as ``***``, without options.
+
+    It need not be a correct one: of one that is wrong nobody can say where the password ends. So everything
+    up to the last ``@`` is hidden, and the rest too where it is no host with a port and a path.
+    """
+    found = _SCHEME.match(text)
+    scheme, rest = (found.group(), text[found.end() :]) if found else ("", text)
+    before, at, after = rest.rpartition("@")
+    after = re.split(r"[?#]", after, maxsplit=1)[0]
+    if not _PLAIN.match(after):
+        host = re.match(r"[\w.-]+:", after)
+        return f"{scheme}{host.group() if host and not at else ''}***"
+    # The user is named where it is certain which part that is.
+    user = re.match(r"([^:/?#@%\s]+):[^/?#@\[\]]*\Z", before)
+    return f"{scheme}{f'{user[1]}:' if user else ''}{'***@' if at else ''}{after}"
+
+
+def parsed(what: str, text: str, forms: str) -> SplitResult:
+    """A URL taken apart, its port among it. What it says of a wrong one repeats no part of a password.
+
+    Args:
+        what: the setting or option that it came by, for messages.
+        forms: how to write it, for messages.
+
+    Raises:
+        SettingsError: it cannot be taken apart, or not in one way only.
+    """
+    try:
+        parts = urlsplit(text)
+        _ = parts.port, parts.hostname
+        fault = None
+    except ValueError:  # its own words repeat what it takes for the port
+        fault = "it cannot be taken apart into host, port and path"
+        parts = SplitResult("", "", "", "", "")
+    if "@" in parts.path + parts.query + parts.fragment:
+        fault = "there is an @ behind the host"
+    if fault is not None:
+        quoting = f". In a user or a password write {_QUOTING}" if "@" in text else ""
+        raise SettingsError(f"{what} {shown(text)}: {fault}; {forms}{quoting}")
+    return parts
+
+
+def bucket_of(what: str, text: str) -> tuple[str, str]:
+    """Bucket and prefix of ``s3://BUCKET/PREFIX``; the prefix may be empty. Raises SettingsError."""
+    forms = "write it as s3://BUCKET/PREFIX, its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    parts = parsed(what, text, forms)
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        raise SettingsError(f"{what} {shown(text)}: not the address of a bucket; {forms}")
+    return parts.netloc, parts.path.strip("/")
+
+
+def check_endpoint(given: str | None) -> None:
+    """See that the URL of an S3-compatible store, the one given or the environment's, is one.
+
+    The client repeats it in its errors, with a password that should not be there. Raises SettingsError.
+    """
+    forms = "write it as https://HOST:PORT, its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    named = {"--s3-endpoint": given} if given else os.environ
+    for what in ("--s3-endpoint", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if text := named.get(what):
+            parts = parsed(what, text, forms)
+            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+                raise SettingsError(f"{what} {shown(text)}: not the address of a store; {forms}")
 
 
 def split(what: str, text: str, forms: str) -> tuple[SplitResult, int | None]:
@@ -18,11 +94,8 @@ def split(what: str, text: str, forms: str) -> tuple[SplitResult, int | None]:
     Raises:
         SettingsError: it is none, or holds a user and a password.
     """
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise SettingsError(f"{what} {text}: {error}; {forms}") from None
+    parts = parsed(what, text, forms)
+    port = parts.port
     if parts.username is not None or parts.password is not None:
         raise SettingsError(f"{what}: user and password in it are not supported; {forms}")
     return parts, port

@@ -29,6 +29,7 @@ from workers import (
 )
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
+from workers.logs import configure_logs
 from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
 
 app = typer.Typer(
@@ -292,6 +293,8 @@ def services_down(folder: Folder = Path(".crosscheck/services")) -> None:
 
 def main() -> None:
     """Run the command line; a mistake is one line on standard error and an exit code, never a traceback."""
+    # Before anything can go wrong: what structlog does unasked prints the variables of a failure.
+    configure_logs()
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else console.OK)

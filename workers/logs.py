@@ -1,4 +1,8 @@
-"""structlog set up once per process: console for people, JSON lines for machines. Never payload bytes."""
+"""Logs set up once per process: console for people, JSON lines for machines. Never payload bytes.
+
+A failure is written with its traceback as plain text and never with the values of its variables: among those
+are tokens, passwords and frames.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,23 @@ import structlog
 
 def configure_logs(style: Literal["console", "json"] = "console", *, level: int = logging.INFO) -> None:
     """Send structlog's events to standard error."""
-    render: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+    render: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # Its own choice, where rich is installed, prints the variables of every function.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            render,
+            *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -17,7 +17,7 @@ from workers.errors import SettingsError
 PREFIX = "CROSSCHECK_"
 CONFIG_VARIABLE = "CROSSCHECK_CONFIG"
 # What is said of a wrong value of these does not repeat it.
-_SECRET = ("redis", "kafka_password", "redis_password", "board_token")
+_SECRET = ("kafka", "redis", "trace", "model_store", "kafka_password", "redis_password", "board_token")
 
 
 def _worker_name() -> str:
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         description="HOST:PORT at which a process answers Prometheus and health checks; none where not given",
     )
     trace: str | None = Field(
-        None, description="URL that spans are sent to by OTLP over HTTP; none where not given"
+        None, repr=False, description="URL that spans are sent to by OTLP over HTTP; none where not given"
     )
     trace_ratio: float = Field(
         1.0, ge=0, le=1, description="Share of the parts that are traced; give every process the same number"
@@ -146,7 +146,9 @@ class Settings(BaseSettings):
         Path("review"), description="Folder of the parts that an operator has labelled, for the next teach"
     )
     model_store: str | None = Field(
-        None, description="s3://BUCKET/PREFIX that bundles are fetched from into the models folder"
+        None,
+        repr=False,
+        description="s3://BUCKET/PREFIX that bundles are fetched from into the models folder",
     )
     log: Literal["console", "json"] = Field("console", description="Log format")
 

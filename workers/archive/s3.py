@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from workers.address import check_endpoint
 from workers.archive.storage import checked_name
 from workers.errors import ArchiveError, SettingsError
 
@@ -42,6 +43,7 @@ class S3Storage:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.where = f"s3://{bucket}/{prefix}"
+        check_endpoint(endpoint)
         try:
             self._client: Any = boto3.session.Session().client(
                 "s3",

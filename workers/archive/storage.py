@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
+from workers.address import bucket_of, shown
 from workers.errors import ArchiveError, SettingsError
 
 _PIECE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}\Z")
@@ -70,14 +70,12 @@ def open_storage(place: str, *, endpoint: str | None = None, create: bool = Fals
         ArchiveError: the store does not answer.
     """
     if place.startswith("s3://"):
-        parts = urlsplit(place)
-        if not parts.netloc:
-            raise SettingsError(f"archive {place!r}: write it as s3://BUCKET/PREFIX")
+        bucket, prefix = bucket_of("archive", place)
         from workers.archive.s3 import S3Storage
 
-        return S3Storage(parts.netloc, parts.path.strip("/"), endpoint=endpoint)
+        return S3Storage(bucket, prefix, endpoint=endpoint)
     if "://" in place:
-        raise SettingsError(f"archive {place!r}: use a folder, or s3://BUCKET/PREFIX")
+        raise SettingsError(f"archive {shown(place)}: use a folder, or s3://BUCKET/PREFIX")
     from workers.archive.local import LocalStorage
 
     folder = Path(place)

@@ -13,7 +13,7 @@ import anyio.to_thread
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -90,6 +90,7 @@ class Board:
             Refused: _refused,
             HTTPException: _http,
             ServiceError: _away,
+            ClientDisconnect: _left,
             Exception: _failed,
         }
         return Guard(Starlette(routes=routes, exception_handlers=handlers), self.hosts)
@@ -193,7 +194,7 @@ class Board:
         body = await body_of(request)
         token = text_of(body, "token", MAX_TOKEN)
         name = text_of(body, "name", MAX_BY, "").strip() or "operator"
-        secret = self.auth.sign_in(request, token, name)
+        secret = await self.auth.sign_in(request, token, name)
         reply = json_reply({"signed_in": True, "name": name})
         set_cookie(request, reply, secret)
         return reply
@@ -206,7 +207,7 @@ class Board:
         return reply
 
     async def _label(self, request: Request) -> Response:
-        by = self.auth.require(request)
+        by = await self.auth.require(request)
         part = _part_of(request)
         body = await body_of(request)
         said = said_of(body, by, text_of(body, "note", MAX_NOTE, ""))
@@ -294,6 +295,11 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _away(request: Request, error: Exception) -> Response:
     assert isinstance(error, CrosscheckError)
     return json_reply({"error": f"a service is away: {error}"}, 503, retry_after="2")
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    # A browser that goes away in the middle of a request is no failure, and nobody reads the answer.
+    return json_reply({"error": "the client went away"}, 400)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

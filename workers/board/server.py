@@ -134,6 +134,11 @@ class BoardServer:
         yield family(names.BOARD_CLIENTS, float(self.events.clients))
         yield family(names.BOARD_VERDICTS, float(self.feed.verdicts))
 
+    @property
+    def requests(self) -> int:
+        """How many are under way."""
+        return len(self._server.server_state.tasks)
+
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or ``stop``."""
         for tail in self.tails:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from workers.address import shown
 from workers.bus._client import (
     ConfigResource,
     ConfigResourceType,
@@ -40,6 +41,10 @@ from workers.errors import BusError, SettingsError
 BATCH_OVERHEAD_BYTES = 16 * 1024
 MAX_BATCH_BYTES = MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES
 
+_FORMS = (
+    "expected HOST:PORT, as 127.0.0.1:9092; user and password go into CROSSCHECK_KAFKA_USER and"
+    " CROSSCHECK_KAFKA_PASSWORD"
+)
 _clients = itertools.count(1)
 
 
@@ -57,8 +62,11 @@ class KafkaSettings:
     def __post_init__(self) -> None:
         for address in self.brokers():
             host, _, port = address.rpartition(":")
+            if "@" in self.bootstrap or "://" in address:
+                # A comma in a password would cut it: of such a text nothing can be shown piece by piece.
+                raise SettingsError(f"Kafka address {shown(self.bootstrap)!r}: {_FORMS}")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
-                raise SettingsError(f"Kafka address {address!r}: expected HOST:PORT, as 127.0.0.1:9092")
+                raise SettingsError(f"Kafka address {shown(address)!r}: {_FORMS}")
 
     def brokers(self) -> list[str]:
         """The addresses one by one."""

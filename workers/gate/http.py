@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-from urllib.parse import urlsplit
 
 from schemas.part import PartKey
+from workers.address import parsed, shown
 from workers.clock import Clock, SystemClock
 from workers.errors import ActuatorError, SettingsError
 from workers.gate.backoff import Backoff
 
+_FORMS = "write it as http://HOST:PORT/PATH"
 _MOST_ANSWER = 1 << 16
 
 
@@ -30,16 +31,12 @@ class HttpActuator:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 0.2, clock: Clock | None = None) -> None:
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port = None, None
-            parts = urlsplit("")
+        parts = parsed("actuator", url, _FORMS)
+        host, port = parts.hostname, parts.port
         if parts.username is not None or parts.password is not None:
             raise SettingsError("actuator: user and password in its URL are not supported; leave them out")
         if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-            raise SettingsError(f"actuator {url}: write it as http://HOST:PORT/PATH")
+            raise SettingsError(f"actuator {shown(url)}: {_FORMS}")
         if timeout_s <= 0:
             raise SettingsError(f"actuator timeout {timeout_s} s: expected seconds above 0")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -7,10 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from inference.bundle import MANIFEST, Bundle, check_name, read_bundle
 from inference.errors import BundleError
+from workers.address import bucket_of
 from workers.durable import sync_folder
 from workers.errors import RegistryError, SettingsError
 from workers.registry.entry import Entry, digest_of, folder_entries, products_in, version_order, versions_in
@@ -200,9 +200,7 @@ def open_registry(folder: Path, store: str | None) -> Registry:
                 f"models folder {folder}: no PRODUCT/VERSION/manifest.json in it; run `crosscheck teach`"
             )
         return registry
-    parts = urlsplit(store)
-    if parts.scheme != "s3" or not parts.netloc:
-        raise SettingsError(f"CROSSCHECK_MODEL_STORE {store!r}: write it as s3://BUCKET/PREFIX")
+    bucket, prefix = bucket_of("CROSSCHECK_MODEL_STORE", store)
     from workers.registry.s3 import S3Store
 
-    return Registry(folder, S3Store(parts.netloc, parts.path.strip("/")))
+    return Registry(folder, S3Store(bucket, prefix))

@@ -18,6 +18,7 @@ from typing import Any
 
 from inference.bundle import MANIFEST, MAX_MANIFEST, MAX_TENSORS
 from inference.errors import BundleError
+from workers.address import check_endpoint
 from workers.errors import RegistryError, SettingsError
 from workers.registry.entry import Entry
 
@@ -67,6 +68,7 @@ class S3Store:
             read_timeout=timeout_s,
             retries={"total_max_attempts": 2, "mode": "standard"},
         )
+        check_endpoint(endpoint)
         try:
             self._client: Any = boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
         except (BotoCoreError, ValueError) as error:

@@ -9,27 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from workers.address import parsed, shown
 from workers.errors import SettingsError, StoreError
 from workers.secret import Secret
 from workers.tls import client_context, tls_problem
-
-
-def masked(url: str) -> str:
-    """The URL without its password and without options, for messages and logs."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "the given URL"
-    user = f"{parts.username or ''}:***@" if parts.password else ""
-    return urlunsplit((parts.scheme, f"{user}{host}{port}", parts.path, "", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +52,15 @@ class RedisSecurity:
         if not url.startswith("rediss://"):
             if self.ca or self.cert or self.key:
                 raise SettingsError(
-                    f"CROSSCHECK_REDIS_CA, _CERT and _KEY are not used by {masked(url)}: write rediss://, or"
+                    f"CROSSCHECK_REDIS_CA, _CERT and _KEY are not used by {shown(url)}: write rediss://, or"
                     " take them away"
                 )
             return options
         context = client_context("REDIS", self.ca, self.cert, self.key)
         return options | {"connection_class": _TlsConnection, "tls": context}
+
+
+_FORMS = "write it as redis://HOST:PORT/DATABASE, the password in CROSSCHECK_REDIS_PASSWORD"
 
 
 class _TlsConnection(redis.SSLConnection):
@@ -107,6 +99,7 @@ def connect(
     """
     if timeout_s <= 0 or retries < 0:
         raise SettingsError(f"redis: timeout {timeout_s} s and {retries} retries; use above 0 and at least 0")
+    parsed("redis URL", url, _FORMS)
     try:
         client = redis.Redis.from_url(
             url,
@@ -120,9 +113,7 @@ def connect(
             **(security or RedisSecurity()).options(url),
         )
     except ValueError as error:
-        raise SettingsError(
-            f"redis URL {masked(url)}: {error}; write it as redis://HOST:PORT/DATABASE"
-        ) from None
+        raise SettingsError(f"redis URL {shown(url)}: {error}; {_FORMS}") from None
     with guarded(client, "answer a ping"):
         client.ping()
     client.set_retry(Retry(ExponentialBackoff(cap=0.2, base=0.01), retries))

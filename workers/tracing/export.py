@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from workers.address import parsed, shown
 from workers.errors import SettingsError
 from workers.tracing.context import Context, context
 from workers.tracing.span import Span
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 PATH = "/v1/traces"
+_FORMS = "write it as http://127.0.0.1:4318"
 TIMEOUT_S = 5.0
 SCOPE = "crosscheck"
 _THEIR_LOG = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -113,15 +115,9 @@ def open_exporter(url: str, *, process: str, name: str, version: str) -> OtelExp
 
 def endpoint_of(url: str) -> str:
     """Where spans are posted. Raises SettingsError."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise SettingsError(
-            f"CROSSCHECK_TRACE: {url!r} is no URL of a collector; write it as http://127.0.0.1:4318"
-        )
+    parts = parsed("CROSSCHECK_TRACE", url, _FORMS)
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise SettingsError(f"CROSSCHECK_TRACE {shown(url)!r}: no URL of a collector; {_FORMS}")
     return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{PATH}"
 
 

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.workers.board.setting import TOKEN, BoardLine
-from workers.board.auth import FAILURES, SESSION_S
+from workers.board.auth import FIRST_WAIT_S, LONGEST_WAIT_S, SESSION_S
 from workers.board.guard import Hosts
 from workers.errors import SettingsError
 
@@ -72,10 +73,14 @@ def test_the_token_itself_works_with_each_request(line: BoardLine) -> None:
 
 
 @pytest.mark.parametrize("door", ["login", "bearer"])
-def test_too_many_wrong_tokens_shut_the_door_for_a_minute_even_for_the_right_one(
-    line: BoardLine, door: str
-) -> None:
+def test_wrong_tokens_of_others_never_keep_the_right_one_out(line: BoardLine, door: str) -> None:
     (part,) = line.rejected(1)
+    held_back: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        held_back.append(seconds)
+
+    line.board.board.auth._sleep = sleep
 
     def knock(token: str) -> int:
         if door == "login":
@@ -84,12 +89,34 @@ def test_too_many_wrong_tokens_shut_the_door_for_a_minute_even_for_the_right_one
         body = {"label": "true-reject"}
         return line.browser.post(f"/api/review/{part}", json=body, headers=headers).status_code
 
-    assert [knock(f"wrong-{n}") for n in range(FAILURES)] == [401] * FAILURES
-    assert knock("wrong-again") == 429
-    assert knock(TOKEN) == 429
+    for round_ in range(4):
+        assert [knock(f"wrong-{round_}-{n}") for n in range(30)] == [401] * 30
+        before = len(held_back)
+        assert knock(TOKEN) == 200
+        assert len(held_back) == before, "nothing waits with the right one"
+    # Each wrong one waits longer than the one before, up to a limit.
+    assert held_back == sorted(held_back)
+    assert held_back[0] == FIRST_WAIT_S
+    assert held_back[-1] == LONGEST_WAIT_S
+    held_back.clear()
     line.clock.advance(61)
-    assert knock(TOKEN) == 200
-    assert [knock(f"wrong-{n}") for n in range(FAILURES)] == [401] * FAILURES
+    assert knock("a-slip-of-the-finger") == 401
+    assert held_back == []
+
+
+def test_many_wrong_tokens_are_told_in_the_log_once_a_minute(
+    line: BoardLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sleep(_: float) -> None:
+        """At once."""
+
+    monkeypatch.setattr(line.board.board.auth, "_sleep", sleep)
+    with capture_logs() as logs:
+        for n in range(20):
+            line.browser.post("/api/login", json={"token": f"wrong-{n}"})
+    told = [record for record in logs if record["event"] == "board.wrong_tokens"]
+    assert [(record["address"], record["log_level"]) for record in told] == [("testclient", "warning")]
+    assert not any(f"wrong-{n}" in str(logs) for n in range(20))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +146,8 @@ def test_a_page_of_somebody_else_cannot_act_with_our_cookie(line: BoardLine, hea
 
 
 def test_a_token_that_can_be_guessed_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="fewer than 8"):
-        BoardLine(tmp_path, token="1234")
+    with pytest.raises(SettingsError, match="fewer than 12"):
+        BoardLine(tmp_path, token="let-me-in")
 
 
 @pytest.mark.parametrize("token", [None, 5, ["x"], {"a": 1}, "x" * 2000, "\ud800", "a\0b"])

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Literal
 
 import fakeredis
 import pytest
+import structlog
 
 from tests.e2e.processes import wait_until
 from tests.workers.board.setting import TOKEN
@@ -19,6 +21,7 @@ from workers.board.server import BoardServer
 from workers.board.sinks import Sink
 from workers.board.state import State
 from workers.bus.memory import MemoryBus
+from workers.logs import configure_logs
 from workers.settings import Settings
 from workers.store.verdicts import VerdictStore
 
@@ -99,3 +102,24 @@ def test_a_reader_that_stands_still_gives_its_place_to_another(
         client.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_until(lambda: board.events.clients == 1, 10.0, "its place taken")
         wait_until(lambda: board.events.clients == 0, 20.0, "its place given back")
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_a_client_that_leaves_in_the_middle_of_its_login_leaves_no_word_in_the_log(
+    board: BoardServer, style: Literal["console", "json"], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = structlog.get_config()
+    configure_logs(style)
+    try:
+        body = b'{"token": "' + TOKEN.encode()
+        head = b"POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        for _ in range(3):
+            with connected(board) as client:
+                client.sendall(head + b"Content-Length: 300\r\n\r\n" + body)
+        # Each is over once the board has no request of it under way any more.
+        wait_until(lambda: not board.requests, 20.0, "their end")
+        assert status(board) == 200
+        printed = capfd.readouterr()
+    finally:
+        structlog.configure(**before)
+    assert printed.out + printed.err == ""
