@@ -49,7 +49,7 @@ def test_no_settings_object_shows_a_password() -> None:
         assert PASSWORD not in repr(each)
         assert PASSWORD not in str(each)
     assert PASSWORD not in settings.model_dump_json(include={"kafka_password", "redis_password"})
-    assert PASSWORD not in shown(settings.redis)
+    assert PASSWORD not in address.shown(settings.redis)
     common = kafka_settings(settings).common()
     assert common["sasl_plain_password"] == PASSWORD
     assert PASSWORD not in repr(common)

@@ -117,7 +117,7 @@ def test_a_register_that_is_not_there_is_an_error_of_the_plc(plc: Plc) -> None:
         ("modbus://plc:502/1?register=4&from=coil", "use holding or input"),
         ("modbus://plc:502/1?register=4&speed=9", "unknown option 'speed'"),
         ("modbus://me:secret@plc:502/1?register=4", "user and password"),
-        ("modbus://plc:port/1?register=4", "Port could not be cast"),
+        ("modbus://plc:port/1?register=4", "cannot be taken apart into host, port"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_by_name(text: str, said: str) -> None:
