@@ -15,6 +15,7 @@ import redis
 from pydantic import SecretStr
 
 from tests.security.servers import PASSWORD, Authority, SecureKafka
+from workers import address
 from workers.bus.kafka import KafkaBus
 from workers.bus.security import KafkaSecurity
 from workers.commands.local import kafka_settings, redis_security
