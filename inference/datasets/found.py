@@ -16,10 +16,11 @@ from inference.datasets.base import Item
 from inference.datasets.files import COLOUR_SUFFIXES, images, subfolders
 from inference.datasets.open import open_dataset, recognise
 from inference.datasets.pairs import find_pairs, load_pair
+from inference.datasets.photos import has_photos, label_of, photos
 from inference.datasets.surface import describe
 from inference.errors import DatasetError
 
-PLAIN = ("surface", "pairs")
+PLAIN = ("surface", "pairs", "mvtec_ad")
 """Layouts whose files are found here, one by one; the others have readers that know their index."""
 
 
@@ -99,6 +100,8 @@ def _labels(folder: Path, split: str, scale: float | None) -> list[Item]:
         root = folder / label
         if (root / "rgb").is_dir() or (root / "depth").is_dir():
             items += _items(*find_pairs(root), split, label, scale)
+        elif has_photos(root):
+            items += _items(photos(root), {}, split, label_of(label), scale)
     return items
 
 

@@ -72,20 +72,32 @@ def read_groups(path: Path) -> dict[str, str]:
 def matched(named: Mapping[str, str], stems: Iterable[str], path: Path) -> tuple[dict[str, str], list[str]]:
     """(group by image name, what is to be told) of what ``read_groups`` gave and the images that are there.
 
-    A name may carry a suffix, and folders before it.
+    A name may carry a suffix, and folders before it; so may the images' ("train/good/000").
 
     Raises:
         DatasetError: no name matches any image, or two names of one image have different groups.
     """
     images = set(stems)
+    by_last: dict[str, list[str]] = {}
+    for one in images:
+        by_last.setdefault(one.rpartition("/")[2], []).append(one)
     found: dict[str, str] = {}
     strange: list[str] = []
     for name, group in named.items():
-        bare = PureWindowsPath(name).name  # understands / and \ alike
-        stem = next((one for one in (bare, PureWindowsPath(bare).stem) if one in images), None)
-        if stem is None:
+        # Windows' paths are written with either slash.
+        *folders, bare = (part for part in PureWindowsPath(name).parts if part not in ("rgb", "depth"))
+        candidates = by_last.get(bare) or by_last.get(PureWindowsPath(bare).stem) or []
+        meant = [one for one in candidates if _agree(folders, one.split("/")[:-1])]
+        if len(meant) > 1:
+            raise DatasetError(
+                f"{path}: {name} could be {_few(sorted(meant))}; write the folders before it, as "
+                f"{sorted(meant)[0]}"
+            )
+        if not meant:
             strange.append(name)
-        elif found.setdefault(stem, group) != group:
+            continue
+        (stem,) = meant
+        if found.setdefault(stem, group) != group:
             raise DatasetError(f"{path}: {stem} is in {found[stem]!r} and in {group!r}; keep one")
     if named and images and not found:
         raise DatasetError(
@@ -102,6 +114,11 @@ def matched(named: Mapping[str, str], stems: Iterable[str], path: Path) -> tuple
     if named and missing:
         notes.append(f"{path}: {len(missing)} of {len(images)} images are not named in it: {_few(missing)}")
     return found, notes
+
+
+def _agree(given: Sequence[str], real: Sequence[str]) -> bool:
+    """Whether two runs of folders end alike, as far as both go."""
+    return all(a == b for a, b in zip(reversed(given), reversed(real), strict=False))
 
 
 def _text(data: bytes) -> str:

