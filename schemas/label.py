@@ -22,6 +22,8 @@ class LabelKind(StrEnum):
     """It has a defect."""
     FALSE_REJECT = "false-reject"
     """It is good: a confirmed normal."""
+    WITHDRAWN = "withdrawn"
+    """What was said of it is taken back: as if nobody had said anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +34,12 @@ class Label:
         part: the part's identity.
         product: as the verdict names it.
         decision: what the part ended in: REJECT or REVIEW.
-        label: what it really is.
+        label: what it really is, or that an earlier label is taken back.
         at: integer nanoseconds since the epoch, when it was said.
         by: who said it.
         note: free text.
-        revision: 1 for the first label of a part, one more each time it is replaced; the highest holds.
+        revision: 1 for the first label of a part, one more each time it is replaced or taken back; the
+            highest holds.
         mode, score, threshold, bundle: of the verdict.
 
     Raises:

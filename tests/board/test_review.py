@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import cast
 
 from playwright.sync_api import Page, expect
@@ -11,9 +10,11 @@ from schemas.label import Label, LabelKind
 from schemas.part import PartKey
 from schemas.wire import decode_label
 from tests.board.browsing import Watched
-from tests.board.rig import TOKEN, BoardLine
+from tests.board.rig import PRODUCT, TOKEN, BoardLine
 from tests.e2e.processes import wait_until
 from tests.e2e.topics import records_of
+from workers.board.folder import stem_of
+from workers.board.normals import read_normals
 from workers.store import keys
 
 
@@ -97,14 +98,64 @@ def test_a_label_can_be_taken_back_and_another_one_put_in_its_place(page: Page, 
     part = line.inspect("weld-1", "both", 2).part
     sign_in(page)
     open_review(page, line, part)
-    page.keyboard.press("t")
-    expect(page.locator(".told")).to_contain_text("true reject")
-    page.keyboard.press("u")
-    expect(page.locator(".told")).to_have_text(re.compile("labelled true reject", re.IGNORECASE))
     page.keyboard.press("f")
-    expect(page.locator(".told")).to_have_text(f"weld-1 #{part.trigger}: false reject.")
-    wait_until(lambda: len(labels(line, part)) == 2, 10.0, "the second label on its topic")
-    assert [label.label for label in labels(line, part)] == [LabelKind.TRUE_REJECT, LabelKind.FALSE_REJECT]
+    expect(page.locator(".told")).to_contain_text("false reject")
+    folder = line.settings.review / PRODUCT
+    pictures = [folder / f"{stem_of(part)}-{kind}.png" for kind in ("rgb", "depth")]
+    assert all(path.exists() for path in pictures)
+    page.keyboard.press("u")
+    expect(page.locator(".told")).to_have_text(
+        f"weld-1 #{part.trigger}: the label false reject is taken back; the part waits again."
+    )
+    # Nothing is left of it: not in Redis, not on the topic, not where `teach` reads.
+    assert [label.label for label in labels(line, part)] == [LabelKind.FALSE_REJECT, LabelKind.WITHDRAWN]
+    assert line.store.client.hget(keys.review(part), "label") == b"withdrawn"
+    assert not any(path.exists() for path in pictures)
+    taught = read_normals(line.settings.review, PRODUCT, rgb_size=None, depth_size=None, depth_scale=None)
+    assert stem_of(part) not in [item.name for item in taught.items]
+    expect(page.locator('.queue-part[aria-current="true"]')).to_contain_text(f"weld-1 #{part.trigger}")
+    page.keyboard.press("t")
+    expect(page.locator(".told")).to_have_text(f"weld-1 #{part.trigger}: true reject.")
+    wait_until(lambda: len(labels(line, part)) == 3, 10.0, "the second label on its topic")
+    assert labels(line, part)[-1].label is LabelKind.TRUE_REJECT
+
+
+def test_a_label_is_taken_back_from_the_parts_own_page_long_after(page: Page, line: BoardLine) -> None:
+    part = line.inspect("weld-1", "shape", 1).part
+    sign_in(page)
+    open_review(page, line, part)
+    page.keyboard.press("f")
+    expect(page.locator(".told")).to_contain_text("false reject")
+    page.goto(f"{line.board.url}#/part/{part}")
+    page.get_by_role("button", name="Take back the label false reject").click()
+    expect(page.locator(".facts-list")).not_to_contain_text("false reject")
+    expect(page.get_by_role("button", name="Take back")).to_have_count(0)
+    assert labels(line, part)[-1].label is LabelKind.WITHDRAWN
+
+
+def test_a_key_pressed_before_signing_in_is_asked_for_again_after_it(page: Page, line: BoardLine) -> None:
+    part = line.inspect("weld-1", "both", 1).part
+    open_review(page, line, part)
+    page.keyboard.press("f")
+    expect(page.locator("#login")).to_be_visible()
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_label("Your name").fill("Ada")
+    page.keyboard.press("Enter")
+    conflict = page.locator(".conflict")
+    expect(conflict).to_contain_text(f"You chose “false reject” for weld-1 #{part.trigger} before")
+    assert labels(line, part) == [], "nothing is labelled in silence"
+    conflict.get_by_role("button", name="No").click()
+    expect(conflict).to_be_hidden()
+    assert labels(line, part) == []
+    page.locator("#sign").click()
+    expect(page.locator("#sign")).to_have_text("Sign in")
+    page.keyboard.press("t")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(conflict).to_contain_text("You chose “true reject”")
+    page.keyboard.press("Enter")
+    expect(page.locator(".told")).to_have_text(f"weld-1 #{part.trigger}: true reject.")
+    assert [label.label for label in labels(line, part)] == [LabelKind.TRUE_REJECT]
 
 
 def test_a_label_that_somebody_else_gave_meanwhile_is_shown_with_the_name(

@@ -108,10 +108,8 @@ class Feed:
         self._recent[verdict.part] = (verdict, row)
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
-        if verdict.decision in TO_REVIEW and label is None:
-            self._waiting[verdict.part] = row
-            if len(self._waiting) > WAITING:
-                self._waiting.popitem(last=False)
+        if verdict.decision in TO_REVIEW and row["label"] is None:
+            self._wait(verdict.part, row)
         self._workers[verdict.worker] = None
         if len(self._workers) > WORKERS:
             del self._workers[next(iter(self._workers))]
@@ -129,6 +127,11 @@ class Feed:
             self._sequence += 1
             self._queue.append((self._sequence, row))
 
+    def _wait(self, part: PartKey, row: Row) -> None:
+        self._waiting[part] = row
+        if len(self._waiting) > WAITING:
+            self._waiting.popitem(last=False)
+
     def take_label(self, record: Record, live: bool) -> None:
         """A record of the labels topic."""
         try:
@@ -136,8 +139,12 @@ class Feed:
         except SchemaError as error:
             log.warning("board.label_unreadable", reason=error.reason, offset=record.offset)
 
-    def label(self, label: Label) -> None:
-        """Note what a person said of a part; the highest revision holds."""
+    def label(self, label: Label, row: Row | None = None) -> None:
+        """Note what a person said of a part; the highest revision holds.
+
+        Args:
+            row: the part's, where it may be none of the newest: it waits again once its label is taken back.
+        """
         with self._lock:
             before = self._labels.get(label.part)
             if before is not None and before.revision > label.revision:
@@ -151,14 +158,21 @@ class Feed:
             self._waiting.pop(label.part, None)
             found = self._recent.get(label.part)
             if found is not None:
+                row = found[1]
+            if row is not None:
                 # A new dict: the old one may be on its way to a client.
-                row = found[1] | label_of(label)
+                row = row | label_of(label)
+                if label.label is LabelKind.WITHDRAWN:
+                    self._wait(label.part, row)
+            if found is not None and row is not None:
                 self._recent[label.part] = (found[0], row)
                 station = self._stations.get(label.part.station)
                 if station is not None and station.last is not None and station.last["part"] == row["part"]:
                     station.last = row
 
     def _count(self, label: Label, by: int) -> None:
+        if label.label is LabelKind.WITHDRAWN:
+            return
         # Beside the stations: a label of one that is long gone does not bring it back.
         said = self._said.setdefault(label.part.station, Counter())
         said[label.label] += by
@@ -276,7 +290,8 @@ class Feed:
             said = [
                 label.label
                 for label in self._labels.values()
-                if label.product == product
+                if label.label is not LabelKind.WITHDRAWN
+                and label.product == product
                 and (label.mode is None or label.mode.value == mode)
                 and (station is None or label.part.station == station)
             ]

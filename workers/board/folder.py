@@ -3,6 +3,7 @@
 FOLDER/PRODUCT/STATION-RUN-TRIGGER-rgb.png      as the worker saw it, decoded, lossless
 FOLDER/PRODUCT/STATION-RUN-TRIGGER-depth.png    16 bits, in the sensor's counts
 FOLDER/PRODUCT/labels.jsonl                     one line a label; of a part the highest revision holds
+FOLDER/PRODUCT/withdrawn/                       pictures whose label was taken back, until it is given again
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from workers.board.pictures import MAX_PIXELS, Images
 from workers.durable import sync_folder
 
 RECORDS = "labels.jsonl"
+WITHDRAWN = "withdrawn"
 VERSION = 1
 # As a product's bundle is named: what cannot be taught need not be kept, and no name leaves the folder.
 _PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -71,11 +73,33 @@ class ReviewFolder:
                 return Kept(False, False, f"{folder}: cannot be written ({error.strerror or error})")
         return Kept("rgb" in saved, "depth" in saved, why)
 
+    def withdraw(self, label: Label, verdict: Verdict) -> Kept:
+        """Write down that a part's label is taken back, and put its pictures aside.
+
+        Raises:
+            OSError: the folder still says what it said.
+        """
+        folder = self._folder / label.product
+        if not _PRODUCT.match(label.product) or not (folder / RECORDS).exists():
+            return Kept(False, False, "nothing of it was kept")
+        with self._lock:
+            # The line first: it is what holds, wherever the pictures are.
+            _append(folder / RECORDS, _record(label, verdict, Images(), {}))
+            for path in (folder / f"{stem_of(label.part)}-{name}.png" for name in ("rgb", "depth")):
+                if path.exists():
+                    (folder / WITHDRAWN).mkdir(exist_ok=True)
+                    path.replace(folder / WITHDRAWN / path.name)
+            sync_folder(folder)
+        return Kept(False, False, "its label was taken back")
+
     def _save(self, folder: Path, part: PartKey, images: Images) -> tuple[dict[str, Any], str | None]:
         saved: dict[str, Any] = {}
         why = images.why
         for name, payload in (("rgb", images.rgb), ("depth", images.depth)):
             path = folder / f"{stem_of(part)}-{name}.png"
+            aside = folder / WITHDRAWN / path.name
+            if not path.exists() and aside.exists():
+                aside.replace(path)
             if not path.exists():
                 if payload is None:
                     continue

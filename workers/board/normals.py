@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ LOT_GAP_NS = 3600 * 10**9
 """Parts of one run of a station that were labelled and lie within an hour of the next count as one lot."""
 MAX_LINE = 64 * 1024
 SPLIT = "review"
+_PART = re.compile(rb'"part": ?"([A-Za-z0-9._-]+/[0-9]+/[0-9]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ def read_normals(
     left: Counter[str] = Counter()
     good: list[Record] = []
     for record in _standing(path, product, left):
+        if record.label.label is LabelKind.WITHDRAWN:
+            left["labels that were taken back"] += 1
+            continue
         if record.label.label is not LabelKind.FALSE_REJECT:
             left["true rejects"] += 1
             continue
@@ -111,11 +116,14 @@ def read_normals(
 def _standing(path: Path, product: str, left: Counter[str]) -> list[Record]:
     """The record that holds of each part: the highest revision, and of one revision the last."""
     held: dict[PartKey, Record] = {}
+    unsure: set[str] = set()
     for line in _lines(path):
         try:
             record = _record(line)
         except (SchemaError, ValueError, RecursionError) as error:
             left[f"lines that cannot be read ({str(error)[:60]})"] += 1
+            # It may have taken back what the part's other lines say.
+            unsure.update(match[1].decode() for match in _PART.finditer(line))
             continue
         if record.label.product != product:
             left["lines about another product"] += 1
@@ -133,6 +141,9 @@ def _standing(path: Path, product: str, left: Counter[str]) -> list[Record]:
             )
         if before is None or before.label.revision <= record.label.revision:
             held[record.label.part] = record
+    for part in [part for part in held if str(part) in unsure]:
+        left["parts with a line that cannot be read"] += 1
+        del held[part]
     return sorted(held.values(), key=lambda one: (one.label.part.station, one.captured_at, one.label.part))
 
 

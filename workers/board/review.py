@@ -102,10 +102,12 @@ class Reviews:
         return verdict, row_of(verdict, label)
 
     def say(self, part: PartKey, said: Said) -> tuple[Row, Kept]:
-        """Label a part. Once this returns, Redis and the labels topic have it.
+        """Label a part, or take its label back. Once this returns, Redis and the labels topic have it, and
+        of a label that is taken back the review folder too: nothing is taught by it any more.
 
         Raises:
-            Refused: no such part, one that nobody reviews, or one that is labelled otherwise.
+            Refused: no such part, one that nobody reviews, one that is labelled otherwise, no label to be
+                taken back, or a folder that cannot be written where that matters.
             StoreError, BusError: a sink is away: the label may be in Redis already, and saying it again is
                 safe.
         """
@@ -119,17 +121,29 @@ class Reviews:
             )
         label = self._settle(verdict, said)
         self._send(label)
-        self._feed.label(label)
-        kept = self._folder.keep(label, verdict, self._images(verdict))
+        self._feed.label(label, row)
+        if label.label is LabelKind.WITHDRAWN:
+            try:
+                kept = self._folder.withdraw(label, verdict)
+            except OSError as error:
+                raise Refused(
+                    503,
+                    f"the label of part {part} is taken back, but still stands in the review folder"
+                    f" ({error.strerror or error}): make it writable and take the label back again",
+                ) from None
+        else:
+            kept = self._folder.keep(label, verdict, self._images(verdict))
         return row | label_of(label), kept
 
     def _settle(self, verdict: Verdict, said: Said) -> Label:
         """Write the label into Redis, unless another stands there."""
         part = verdict.part
         known = self._feed.label_of(part)
-        if known is not None and known.label is not said.label and not said.replace:
+        if known is not None and not _gives_way(known, said):
             # Redis may have forgotten what the topic still says.
             raise _conflict(part, known.label, known.by, known.at)
+        if said.label is LabelKind.WITHDRAWN and known is None and not is_labelled(self._redis.get(), part):
+            raise Refused(409, f"part {part} has no label that could be taken back")
         revision = 0 if known is None else known.revision
         stands = write_label(self._redis.get(), part, said, at=self._clock.now(), revision=revision)
         if stands.label is not said.label:
@@ -199,6 +213,19 @@ def write_label(store: VerdictStore, part: PartKey, said: Said, *, at: int, revi
             raw = client.eval(REVIEW.text, 1, key, *cast("tuple[str, ...]", arguments))
     label, by, when, note, number = (each.decode() for each in cast("list[bytes]", raw))
     return Standing(LabelKind(label), by, int(when), note, int(number))
+
+
+def is_labelled(store: VerdictStore, part: PartKey) -> bool:
+    """Whether Redis knows a label of a part. Raises StoreError."""
+    with guarded(store.client, f"read the label of {part}"):
+        return store.client.hget(keys.review(part), "label") is not None
+
+
+def _gives_way(known: Label, said: Said) -> bool:
+    """Whether a label may be followed by another, as the script of Redis has it."""
+    if said.replace or known.label in (said.label, LabelKind.WITHDRAWN):
+        return True
+    return said.label is LabelKind.WITHDRAWN and known.by == said.by
 
 
 def _conflict(part: PartKey, label: LabelKind, by: str, at: int) -> Refused:

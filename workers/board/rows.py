@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.label import Label
+from schemas.label import Label, LabelKind
 from schemas.verdict import Verdict
 
 Row = dict[str, Any]
@@ -45,6 +45,6 @@ def row_of(verdict: Verdict, label: Label | None = None) -> Row:
 
 def label_of(label: Label | None) -> Row:
     """What a person said of a part, and who: the fields of its row."""
-    if label is None:
+    if label is None or label.label is LabelKind.WITHDRAWN:
         return {"label": None, "labelled_by": None, "note": None}
     return {"label": label.label.value, "labelled_by": label.by, "note": label.note or None}

@@ -100,7 +100,12 @@ local function stands()
     redis.call('HGET', KEYS[1], 'revision')}
 end
 local label = redis.call('HGET', KEYS[1], 'label')
-if label and (label == ARGV[1] or ARGV[6] ~= '1') then
+if label == ARGV[1] then
+  return stands()
+end
+-- Whoever gave a label may take it back; one that was taken back is in nobody's way.
+local own = ARGV[1] == 'withdrawn' and redis.call('HGET', KEYS[1], 'by') == ARGV[2]
+if label and label ~= 'withdrawn' and not own and ARGV[6] ~= '1' then
   return stands()
 end
 local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
@@ -111,4 +116,5 @@ redis.call('EXPIRE', KEYS[1], ARGV[5])
 return stands()
 """
 )
-"""Write a person's label unless the part has one, or in its place where that is meant; return what stands."""
+"""Write a person's label unless the part has one, or in its place where that is meant, or take back one's
+own; return what stands."""

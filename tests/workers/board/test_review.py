@@ -19,9 +19,12 @@ from tests.workers.frames import colour, depth, frame
 from tests.workers.line import FRAMES
 from tests.workers.standin import StandInModel
 from workers.board.folder import RECORDS
+from workers.board.normals import read_normals
 from workers.board.review import TTL_S
 from workers.bus.base import TopicPartition
 from workers.store import keys
+
+ANY_SIZE: dict[str, Any] = {"rgb_size": None, "depth_size": None, "depth_scale": None}
 
 
 def labels(line: BoardLine) -> list[Label]:
@@ -125,6 +128,130 @@ def test_a_label_that_redis_forgot_still_stands_by_the_topic(line: BoardLine) ->
     assert answer.json()["by"] == "Ada"
     assert line.say(part, "true-reject", replace=True).status_code == 200
     assert labels(line)[-1].revision == 2
+
+
+def files(line: BoardLine) -> list[str]:
+    """What lies in the product's folder itself: there `teach` finds pictures."""
+    return sorted(path.name for path in (line.settings.review / "widget").glob("*.png"))
+
+
+def test_a_label_that_is_taken_back_is_gone_from_redis_topic_folder_and_rates(line: BoardLine) -> None:
+    first, second = line.rejected(1, 2)
+    line.sign_in(name="Ada")
+    line.say(first, "false-reject", note="fine")
+    line.say(second, "true-reject")
+    assert files(line) == [f"s1-1-{n}-{kind}.png" for n in (1, 2) for kind in ("depth", "rgb")]
+    answer = line.say(first, "withdrawn")
+    assert answer.status_code == 200
+    row = answer.json()["row"]
+    assert (row["label"], row["labelled_by"], row["note"]) == (None, None, None)
+    assert answer.json()["saved"] == {"rgb": False, "depth": False, "why": "its label was taken back"}
+    redis: Any = line.redis
+    assert redis.hget(keys.review(first), "label") == b"withdrawn"
+    assert [(each.label.value, each.revision) for each in labels(line) if each.part == first] == [
+        ("false-reject", 1),
+        ("withdrawn", 2),
+    ]
+    assert files(line) == ["s1-1-2-depth.png", "s1-1-2-rgb.png"]
+    assert read_normals(line.settings.review, "widget", **ANY_SIZE).items == ()
+    # It waits for a person again, and no rate counts it.
+    waiting = line.browser.get("/api/review").json()
+    assert (waiting["waiting"], waiting["rows"][0]["part"]) == (1, str(first))
+    assert line.station()["false_rejects"] == {"labelled": 1, "false": 0}
+    scores = line.browser.get("/api/scores", params={"product": "widget", "mode": "FUSED"}).json()
+    assert scores["false_rejects"] == {"labelled": 1, "false": 0}
+    assert line.browser.get(f"/api/part/{first}").json()["row"]["label"] is None
+
+
+def test_a_part_may_be_labelled_again_after_its_label_was_taken_back_even_without_its_frame(
+    line: BoardLine,
+) -> None:
+    (part,) = line.rejected(1)
+    line.sign_in(name="Ada")
+    line.say(part, "true-reject")
+    line.say(part, "withdrawn")
+    line.say(part, "withdrawn")
+    line.bus.delete_before(TopicPartition(FRAMES, 0), 1)
+    line.board.pictures._cache = type(line.board.pictures._cache)()
+    line.sign_in(name="Bob")
+    answer = line.say(part, "false-reject")
+    assert answer.status_code == 200
+    assert answer.json()["saved"] == {"rgb": True, "depth": True, "why": None}
+    assert labels(line)[-1].revision == 3
+    (item,) = read_normals(line.settings.review, "widget", **ANY_SIZE).items
+    assert item.name == "s1-1-1"
+    assert line.board.feed.waiting(0)[0] == 0
+
+
+def test_what_somebody_else_said_is_taken_back_only_on_purpose(line: BoardLine) -> None:
+    (part,) = line.rejected(1)
+    line.sign_in(name="Ada")
+    line.say(part, "false-reject")
+    line.sign_in(name="Bob")
+    answer = line.say(part, "withdrawn")
+    assert (answer.status_code, answer.json()["by"]) == (409, "Ada")
+    assert files(line)
+    assert line.say(part, "withdrawn", replace=True).status_code == 200
+    assert files(line) == []
+
+
+def test_a_label_that_was_never_given_cannot_be_taken_back(line: BoardLine) -> None:
+    (part,) = line.rejected(1)
+    line.sign_in()
+    answer = line.say(part, "withdrawn")
+    assert answer.status_code == 409
+    assert "no label" in answer.json()["error"]
+    assert labels(line) == []
+
+
+@pytest.mark.parametrize("away", ["redis", "kafka"])
+def test_taking_back_without_a_sink_is_refused_and_may_be_said_again(line: BoardLine, away: str) -> None:
+    (part,) = line.rejected(1)
+    line.sign_in()
+    line.say(part, "false-reject")
+    if away == "redis":
+        line.server.connected = False
+    else:
+        line.bus.interrupt()
+    assert line.say(part, "withdrawn").status_code == 503
+    line.server.connected = True
+    line.bus.restore()
+    assert line.say(part, "withdrawn").status_code == 200
+    assert [each.label.value for each in labels(line)] == ["false-reject", "withdrawn"]
+    assert read_normals(line.settings.review, "widget", **ANY_SIZE).items == ()
+
+
+def test_a_folder_that_still_says_good_is_told_and_not_taken_for_done(
+    line: BoardLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (part,) = line.rejected(1)
+    line.sign_in()
+    line.say(part, "false-reject")
+    with monkeypatch.context() as broken:
+
+        def full(path: Path, record: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        broken.setattr("workers.board.folder._append", full)
+        answer = line.say(part, "withdrawn")
+        assert answer.status_code == 503
+        assert "still stands in the review folder (No space left" in answer.json()["error"]
+    assert line.say(part, "withdrawn").status_code == 200
+    assert files(line) == []
+
+
+def test_another_board_learns_that_a_label_was_taken_back(line: BoardLine, tmp_path: Path) -> None:
+    (part,) = line.rejected(1)
+    line.sign_in()
+    line.say(part, "false-reject")
+    line.say(part, "withdrawn")
+    with BoardLine(tmp_path / "other") as other:
+        for record in line.read(LABELS):
+            other.board.feed.take_label(record, False)
+        for record in line.read("inspection.verdicts"):
+            other.board.feed.take_verdict(record, False)
+        assert other.board.feed.waiting(0)[0] == 1
+        assert other.board.feed.newest(1)[0]["label"] is None
 
 
 def test_another_board_learns_of_labels_from_the_topic(line: BoardLine, tmp_path: Path) -> None:

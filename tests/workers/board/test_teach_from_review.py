@@ -123,6 +123,27 @@ def test_a_label_that_was_replaced_counts_as_it_is_now(tmp_path: Path) -> None:
     assert [item.name for item in normals(tmp_path).items] == ["s1-1-2"]
 
 
+def test_a_label_that_was_taken_back_teaches_nothing(tmp_path: Path) -> None:
+    keep(tmp_path, 1)
+    keep(tmp_path, 2)
+    # As a foreign writer may do it, who leaves the pictures where they are.
+    keep(tmp_path, 1, label=LabelKind.WITHDRAWN, revision=2)
+    found = normals(tmp_path)
+    assert [item.name for item in found.items] == ["s1-1-2"]
+    assert found.left == {"labels that were taken back": 1}
+
+
+@pytest.mark.parametrize("cut", [r'{"v":1,"part":"s1/1/1","product":"p","deci', r'{"v":2,"part":"s1/1/1"}'])
+def test_a_part_with_a_line_that_cannot_be_read_is_left_out(tmp_path: Path, cut: str) -> None:
+    keep(tmp_path, 1)
+    keep(tmp_path, 2)
+    with (tmp_path / "p" / RECORDS).open("a") as file:
+        file.write(cut + "\n")
+    found = normals(tmp_path)
+    assert [item.name for item in found.items] == ["s1-1-2"]
+    assert found.left["parts with a line that cannot be read"] == 1
+
+
 def test_parts_of_a_run_within_an_hour_of_each_other_are_one_lot(tmp_path: Path) -> None:
     for trigger, hours in enumerate((0, 0.9, 1.8, 4, 4.1)):
         keep(tmp_path, trigger, at=START + int(hours * HOUR))

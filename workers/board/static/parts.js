@@ -3,6 +3,7 @@
 import { get, partPath } from "./api.js";
 import { el, mark, put, show, sync } from "./dom.js";
 import { clock, percent, rate, span } from "./format.js";
+import { takeBack } from "./labels.js";
 import { after, model, now, shares, silence } from "./model.js";
 import { ask } from "./paint.js";
 import { liking, loadPictures, PartPicture } from "./picture.js";
@@ -10,7 +11,7 @@ import { setShape, shape } from "./shapes.js";
 import { partLink } from "./ticker.js";
 import { sensorWords } from "./tile.js";
 import { verdictPanel } from "./verdict.js";
-import { driftsWords } from "./words.js";
+import { driftsWords, labelWords } from "./words.js";
 
 const AGAIN_MS = 700; // between two parts while following: longer than an eye needs to see one
 const HEAT_MS = 5000;
@@ -174,12 +175,28 @@ function lookAgain(mine, part) {
 // Picture and words change together: a PASS must never stand beside the picture of another part.
 function display(row, pictures, why) {
   view.shown = row;
+  view.pictures = pictures;
   view.picture.set(pictures ?? { row, rgb: null, depth: null, heat: null }, why);
   const openness = view.panel.querySelector("details")?.open ?? false;
-  view.panel.replaceChildren(verdictPanel(row));
+  view.panel.replaceChildren(verdictPanel(row), labelled(row) ?? "");
   const details = view.panel.querySelector("details");
   if (details) details.open = openness;
   ask();
+}
+
+/** A label may be taken back long after it was given, by whoever may act. */
+function labelled(row) {
+  if (!row.label || !model.state?.signed_in) return null;
+  const told = el("p", { class: "told", role: "status" });
+  const back = async () => {
+    try {
+      const free = await takeBack(row, true);
+      if (view?.shown?.part === row.part) display(free, view.pictures);
+    } catch (error) {
+      put(told, `Not taken back: ${error.message}.`);
+    }
+  };
+  return el("section", { class: "take-back" }, el("button", { type: "button", class: "quiet", text: `Take back the label ${labelWords(row.label)}`, onclick: back }), told);
 }
 
 function stepBy(by) {

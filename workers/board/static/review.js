@@ -6,6 +6,7 @@ import { clock, whole } from "./format.js";
 import { signIn } from "./login.js";
 import { model, relabel } from "./model.js";
 import { ask } from "./paint.js";
+import { takeBack } from "./labels.js";
 import { loadPictures, PartPicture, liking } from "./picture.js";
 import { shape } from "./shapes.js";
 import { verdictPanel } from "./verdict.js";
@@ -135,15 +136,36 @@ async function go(row) {
 
 const tell = (words) => put(view.told, words);
 
+/** A key that was pressed before anybody was signed in: asked for again, neither done in silence nor lost. */
+async function signInAndConfirm(row, label) {
+  const mine = view;
+  if (!(await signIn()) || mine !== view) return;
+  if (view.at !== row.part) {
+    tell(`${row.station} #${row.trigger} is not labelled: another part is open now.`);
+    return;
+  }
+  const yes = el("button", { type: "button", class: "act confirm", text: `Yes, ${labelWords(label)}`, onclick: () => say(label) });
+  view.conflict.replaceChildren(
+    el("p", { text: `You chose “${labelWords(label)}” for ${row.station} #${row.trigger} before you were signed in. Label it so?` }),
+    yes,
+    el("button", { type: "button", class: "quiet", text: "No", onclick: () => show(view.conflict, false) }),
+  );
+  show(view.conflict, true);
+  yes.focus();
+}
+
 async function say(label, replace = false) {
   const row = view.row;
   if (!row || view.saying) return;
-  if (!model.state?.signed_in && !(await signIn())) return;
+  if (!model.state?.signed_in) {
+    await signInAndConfirm(row, label);
+    return;
+  }
   view.saying = true;
   const mine = view;
   try {
     const body = { label, note: view.note.value.trim() };
-    if (replace || view.done.some((done) => done.part === row.part)) body.replace = true;
+    if (replace) body.replace = true;
     const answer = await post(`api/review/${partPath(row.part)}`, body);
     const labelled = { ...row, ...answer.row, label };
     relabel(labelled);
@@ -152,17 +174,18 @@ async function say(label, replace = false) {
     tell(`${row.station} #${row.trigger}: ${labelWords(label)}.`);
     leave(row);
   } catch (error) {
-    if (mine === view) refused(error, label);
+    if (mine === view) refused(error, label, row);
   } finally {
     mine.saying = false;
     ask();
   }
 }
 
-function refused(error, label) {
+function refused(error, label, row) {
   if (error.status === 401) {
     tell("You are not signed in any more.");
-    signIn();
+    if (model.state) model.state.signed_in = false;
+    signInAndConfirm(row, label);
   } else if (error.status === 409) {
     const { label: other, by, note } = error.body;
     const who = `Meanwhile labelled ${labelWords(other ?? "otherwise")}${by ? ` by ${by}` : ""}${note ? `: “${note}”` : ""}.`;
@@ -193,11 +216,25 @@ function skip() {
   leave(view.row);
 }
 
-function undo() {
+async function undo() {
   const last = view.done[view.done.length - 1];
-  if (!last) return;
-  go(last);
-  tell(`${last.station} #${last.trigger} is labelled ${labelWords(last.label)}. Choose again to replace that, or skip to keep it.`);
+  if (!last || view.saying || !model.state?.signed_in) return;
+  view.saying = true;
+  const mine = view;
+  try {
+    const row = await takeBack(last);
+    if (mine !== view) return;
+    view.done = view.done.filter((done) => done.part !== last.part);
+    view.queue = [row, ...view.queue.filter((other) => other.part !== row.part)];
+    if (view.count !== undefined) view.count += 1;
+    go(row);
+    tell(`${row.station} #${row.trigger}: the label ${labelWords(last.label)} is taken back; the part waits again.`);
+  } catch (error) {
+    if (mine === view) tell(`Not taken back: ${error.message}.`);
+  } finally {
+    mine.saying = false;
+    ask();
+  }
 }
 
 function walk(by) {
@@ -213,7 +250,7 @@ export const review = {
     ["t", "True reject: the part has a defect", () => say("true-reject")],
     ["f", "False reject: the part is good", () => say("false-reject")],
     ["s", "Skip this part", skip],
-    ["u", "Take back the last label: choose again", undo],
+    ["u", "Take back the last label", undo],
     ["n", "Write a note", () => view.note.focus()],
     ["ArrowLeft", "Newer part", () => walk(-1)],
     ["ArrowRight", "Older part", () => walk(1)],
