@@ -109,7 +109,8 @@ def test_a_label_can_be_taken_back_and_another_one_put_in_its_place(page: Page, 
     )
     # Nothing is left of it: not in Redis, not on the topic, not where `teach` reads.
     assert [label.label for label in labels(line, part)] == [LabelKind.FALSE_REJECT, LabelKind.WITHDRAWN]
-    assert line.store.client.hget(keys.review(part), "label") == b"withdrawn"
+    stored = cast("dict[bytes, bytes]", line.store.client.hgetall(keys.review(part)))
+    assert stored[b"label"] == b"withdrawn"
     assert not any(path.exists() for path in pictures)
     taught = read_normals(line.settings.review, PRODUCT, rgb_size=None, depth_size=None, depth_scale=None)
     assert stem_of(part) not in [item.name for item in taught.items]
