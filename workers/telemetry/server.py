@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +22,10 @@ from workers.telemetry.registry import Registry
 log = structlog.get_logger(__name__)
 
 CLIENT_S = 5.0
-"""How long a client may take to ask, and to take a piece of the answer."""
+"""How long a client may take from its connection to the end of the answer, however it spends that."""
 AT_ONCE = 16
-"""Clients that are served side by side; one more is turned away, so that hanging ones cost no memory."""
+"""Clients that are served side by side, so that hanging ones cost no memory. For one more the oldest gives
+way that has not asked its question yet, or else not taken its answer."""
 
 
 class Monitor:
@@ -77,6 +82,29 @@ def _parsed(where: str) -> tuple[str, int]:
     return bare, int(port)
 
 
+class _State(IntEnum):
+    """How far a client is; the lower gives way first."""
+
+    ASKS = 0
+    READS = 1
+    WAITS = 2
+    """For us: whatever that lasts is no fault of the client's."""
+
+
+@dataclass(slots=True)
+class _Client:
+    """A connection since ``begun`` (monotonic seconds)."""
+
+    connection: socket.socket
+    begun: float
+    state: _State = _State.ASKS
+
+    def cut(self) -> None:
+        """End its connection; its thread finds that out by itself."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # A client that hangs does not hold the end of the process up.
@@ -86,26 +114,60 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, registry: Registry, health: Health) -> None:
         self.registry = registry
         self.health = health
-        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._lock = threading.Lock()
+        # By connection, the oldest first.
+        self._clients: dict[int, _Client] = {}
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family = found[0][0]
         super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
+        if not self._enter(request):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._room.release()
+            self._leave(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._leave(request)
+
+    def service_actions(self) -> None:
+        """Several times a second: end the clients whose time is up."""
+        until = time.monotonic() - CLIENT_S
+        with self._lock:
+            for client in self._clients.values():
+                if client.begun <= until and client.state is not _State.WAITS:
+                    client.cut()
+
+    def entered(self, request: socket.socket, state: _State) -> None:
+        """A client got further."""
+        with self._lock:
+            if (client := self._clients.get(id(request))) is not None:
+                client.state = state
+
+    def _enter(self, request: socket.socket) -> bool:
+        """Take a client in, where need be in another's place."""
+        with self._lock:
+            if len(self._clients) >= AT_ONCE:
+                key, oldest = min(self._clients.items(), key=lambda item: (item[1].state, item[1].begun))
+                if oldest.state is _State.WAITS:
+                    return False
+                oldest.cut()
+                del self._clients[key]
+            self._clients[id(request)] = _Client(request, time.monotonic())
+            return True
+
+    def _leave(self, request: socket.socket) -> None:
+        with self._lock:
+            # Another's connection may have this one's id by now.
+            if (client := self._clients.get(id(request))) is not None and client.connection is request:
+                del self._clients[id(request)]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away or was too slow is no event of ours."""
@@ -130,7 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         accept = self.headers.get("Accept")
+        self.server.entered(self.connection, _State.WAITS)
         found = page(self.path, self.server.registry, self.server.health, accept=accept)
+        self.server.entered(self.connection, _State.READS)
         self.send_response(found.status)
         self.send_header("Content-Type", found.content_type)
         self.send_header("Content-Length", str(len(found.body)))

@@ -6,7 +6,7 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +62,54 @@ def test_clients_that_never_finish_their_question_do_not_keep_others_out(
             client = stack.enter_context(connected(board))
             client.sendall(begun)
         wait_until(lambda: status(board) == 200, 20.0, "an answer beside them")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST /api/login HTTP/1.1\r\nContent-Length: 9\r\nX: "])
+def test_more_clients_that_trickle_than_there_is_room_for_keep_nobody_out_for_a_moment(
+    tmp_path: Path, begun: bytes
+) -> None:
+    settings = Settings(board="127.0.0.1:0", board_token=TOKEN, review=tmp_path, log="json")
+    board = BoardServer(settings, Sink.of(MemoryBus()), Sink.of(VerdictStore(fakeredis.FakeRedis())))
+    board.start()
+    try:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connected(board)) for _ in range(ROOM + 20)]
+            for _ in range(3):
+                for client in clients:
+                    with suppress(OSError):
+                        client.sendall(begun or b"G")
+                assert [status(board) for _ in range(3)] == [200] * 3
+    finally:
+        board.stop()
+
+
+def test_an_answer_that_is_taken_byte_by_byte_is_cut_in_time(
+    board: BoardServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ANSWER_S", SLOW_S)
+    large = b'{"x":"' + b"x" * 2**24 + b'"}'
+    monkeypatch.setattr(State, "body", lambda state, signed_in: large)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", board.port))
+        client.sendall(b"GET /api/state HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.settimeout(0.1)
+        taken = 0
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                piece = client.recv(64)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            if not piece:
+                break
+            taken += len(piece)
+            time.sleep(0.01)
+        else:
+            pytest.fail("it is still being served")
+        assert taken < len(large)
 
 
 def test_a_second_question_that_never_ends_is_cut_too(board: BoardServer) -> None:

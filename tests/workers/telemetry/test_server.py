@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterable
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from prometheus_client.core import Metric as Family
@@ -16,6 +18,7 @@ from workers.errors import SettingsError
 from workers.telemetry import names
 from workers.telemetry.families import family
 from workers.telemetry.health import Health
+from workers.telemetry.pages import Page
 from workers.telemetry.registry import Registry
 from workers.telemetry.server import AT_ONCE, Monitor
 
@@ -84,37 +87,80 @@ def test_a_collector_that_fails_is_told_of_once_and_takes_no_other_along() -> No
     assert [e["collector"] for e in logs if e["event"] == "metrics.collector_failed"] == ["Broken"]
 
 
-def test_clients_that_hang_keep_nobody_from_being_answered() -> None:
-    with monitor(Held()) as served:
-        host, _, port = served.address.rpartition(":")
-        hanging = [socket.create_connection((host, int(port)), 5) for _ in range(AT_ONCE - 1)]
-        try:
-            for client in hanging[:3]:
-                client.sendall(b"GET /metrics HTT")
-            assert scrape(served.address)[key("crosscheck_held_parts")] == 7
-        finally:
-            for client in hanging:
-                client.close()
+@contextmanager
+def trickling(address: str, count: int, begun: bytes) -> Iterator[list[socket.socket]]:
+    """So many clients that say a byte again and again, and never finish; whoever is cut comes back."""
+    host, _, port = address.rpartition(":")
+    clients = [socket.create_connection((host, int(port)), 5) for _ in range(count)]
+    for client in clients:
+        with suppress(OSError):
+            client.sendall(begun)
+    ended = threading.Event()
 
+    def trickle() -> None:
+        while not ended.wait(0.02):
+            for at, client in enumerate(clients):
+                try:
+                    client.sendall(b"x")
+                except OSError:
+                    client.close()
+                    clients[at] = socket.create_connection((host, int(port)), 5)
 
-def test_one_client_too_many_is_turned_away_and_there_is_room_again_once_they_go() -> None:
-    with monitor(Held()) as served:
-        host, _, port = served.address.rpartition(":")
-        hanging = [socket.create_connection((host, int(port)), 5) for _ in range(AT_ONCE)]
-        extra = socket.create_connection((host, int(port)), 5)
-        with extra:
-            extra.settimeout(5)
-            assert extra.recv(1) == b""
-        for client in hanging:
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        yield clients
+    finally:
+        ended.set()
+        thread.join()
+        for client in clients:
             client.close()
-        for _ in range(200):
-            try:
-                assert scrape(served.address)
-                break
-            except OSError:
-                threading.Event().wait(0.02)
-        else:
-            pytest.fail("no room was given back")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /metrics HTT", b"GET /metrics HTTP/1.1\r\nX-Slow: "])
+@pytest.mark.parametrize("count", [AT_ONCE - 1, AT_ONCE, 3 * AT_ONCE])
+def test_clients_that_trickle_keep_nobody_from_being_answered(begun: bytes, count: int) -> None:
+    with monitor(Held()) as served, trickling(served.address, count, begun):
+        for _ in range(5):
+            assert scrape(served.address)[key("crosscheck_held_parts")] == 7
+
+
+def test_a_client_has_so_long_for_all_of_its_request_however_it_spends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.telemetry.server.CLIENT_S", 0.5)
+    with monitor(Held()) as served:
+        host, _, port = served.address.rpartition(":")
+        with socket.create_connection((host, int(port)), 5) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\n")
+            client.settimeout(0.05)
+            # Each step is quick; all of them together are not.
+            for _ in range(600):
+                try:
+                    client.sendall(b"x")
+                    if client.recv(1) == b"":
+                        break
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+            else:
+                pytest.fail("it may go on for ever")
+
+
+def test_a_client_that_does_not_take_its_answer_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Page(200, "text/plain", b"x" * 2**24)
+    monkeypatch.setattr("workers.telemetry.server.page", lambda path, *_, **__: large)
+    with monitor(Held()) as served, ExitStack() as stack:
+        host, _, port = served.address.rpartition(":")
+        for _ in range(AT_ONCE):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert client.recv(1) == b"H"
+        with urllib.request.urlopen(f"http://{served.address}/metrics", timeout=10) as answer:
+            assert len(answer.read()) == 2**24
 
 
 def test_closing_does_not_wait_for_a_client_that_hangs() -> None:
