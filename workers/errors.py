@@ -14,6 +14,7 @@ CrosscheckError                 schemas/errors.py
     ├── SourceError             a capture source cannot be read
     ├── ClockOffset             a station's clock is too far from ours for its deadlines to mean anything
     ├── FutureRun               a part's run begins later than it is now: its agent's clock was ahead once
+    ├── StationTaken            another agent makes the parts of the station already
     ├── Changeover              a part was captured while its station changed from one product to another
     ├── ActuatorError           the gate's actuator did not confirm what it was told
     ├── PlcError                the PLC that says the product does not answer, or answers nonsense
@@ -197,6 +198,19 @@ class FutureRun(WorkerError):
             f"station {station}: run {run} begins {ahead_s:.3f} s after now, at most {bound_s:g} s are"
             " allowed: the agent's clock was ahead when it began; synchronise it by NTP or PTP, and start the"
             " agent again"
+        )
+
+
+class StationTaken(WorkerError):
+    """Another agent makes the parts of the station already: two would name each trigger twice."""
+
+    reason = "station_taken"
+
+    def __init__(self, station: str, holder: str, free_after_s: float) -> None:
+        super().__init__(
+            f"station {station}: {holder}, makes its parts already: stop it, or name another station"
+            " (--station); after it has ended, by a crash too, the station is free within"
+            f" {free_after_s:g} s"
         )
 
 

@@ -51,8 +51,8 @@ class Rights:
 RIGHTS: tuple[Rights, ...] = (
     Rights(
         process="agent",
-        does="sends frames, notices and heartbeats; never sees a verdict, never speaks with Redis",
-        topics={"frames": ("Write",), "heartbeats": ("Write",)},
+        does="sends frames, notices and heartbeats, hears others'; sees no verdict, never speaks with Redis",
+        topics={"frames": ("Write",), "heartbeats": ("Read", "Write")},
         beyond="it can send frames in the name of another station: a topic is one right, a partition none",
     ),
     Rights(

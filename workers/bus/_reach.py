@@ -53,4 +53,10 @@ def said(error: Exception) -> str:
             f"this user may not do that ({refusal.group()}): give it the rights that `crosscheck rights`"
             " prints for its process"
         )
+    if isinstance(error, kafka_errors.InconsistentGroupProtocolError):
+        return (
+            "a consumer that is no worker is in the group already, and shares its partitions out in another"
+            " way: stop it, or give it a group of its own; `kafka-consumer-groups --describe --members` names"
+            " it"
+        )
     return str(error)

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +47,23 @@ _FORMS = (
     " CROSSCHECK_KAFKA_PASSWORD"
 )
 _clients = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMember:
+    """One member of a consumer group.
+
+    Attributes:
+        client: its client id.
+        host: where it runs.
+        partitions: what was assigned to it; empty where the broker cannot say.
+        ours: whether its client id is one that a bus of this program makes.
+    """
+
+    client: str
+    host: str
+    partitions: frozenset[TopicPartition]
+    ours: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +258,34 @@ class KafkaBus:
         """How many partitions a topic has, or None."""
         with self._admin() as admin, reachable(self.settings.bootstrap):
             return self._count(admin, topic)
+
+    def members(self, group: str) -> list[GroupMember]:
+        """Who is in a group at this moment, as the broker says; nobody where there is no such group.
+
+        Raises:
+            BusError: the broker does not answer, or does not let us ask.
+        """
+        with self._admin() as admin, reachable(self.settings.bootstrap):
+            found = admin.describe_groups([group])[group]
+        if found["error"] and found["group_state"] != "Dead":
+            raise BusError(f"Kafka at {self.settings.bootstrap}: group {group}: {found['error']}")
+        ours = re.compile(rf".*\b{re.escape(self.settings.client)}-.+-\d+-\d+")
+        members = []
+        for member in found["members"]:
+            assigned = (member.get("member_assignment") or {}).get("assigned_partitions") or []
+            members.append(
+                GroupMember(
+                    client=member["client_id"],
+                    host=member["client_host"].lstrip("/"),
+                    partitions=frozenset(
+                        TopicPartition(topic["topic"], number)
+                        for topic in assigned
+                        for number in topic["partitions"]
+                    ),
+                    ours=ours.fullmatch(member["client_id"]) is not None,
+                )
+            )
+        return members
 
     def delete_before(self, partition: TopicPartition, offset: int) -> None:
         """Delete the records before ``offset``."""

@@ -43,6 +43,7 @@ class Beats:
         bus: the bus, or None while there is none yet.
         topic: its one partition is written to.
         state: makes the beat for the time given, integer nanoseconds since the epoch.
+        beside: called after each beat, on the same thread.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Beats:
         topic: str,
         state: Callable[[int], Heartbeat],
         *,
+        beside: Callable[[], None] | None = None,
         every_s: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
         self._bus = bus
         self._place = TopicPartition(topic, 0)
         self._state = state
+        self._beside = beside
         self._every = every_s
         self._clock: Clock = clock or SystemClock()
         self._producer: Producer | None = None
@@ -129,6 +132,8 @@ class Beats:
         while not self._stopping.is_set():
             try:
                 self.beat()
+                if self._beside is not None:
+                    self._beside()
             except Exception as error:  # a heartbeat is never worth the line it speaks of
                 _log.error(events.NO_HEARTBEATS, error=f"{type(error).__name__}: {error}")
                 self._skip = _LOOK_AGAIN

@@ -96,6 +96,10 @@ class Direct:
         self.failed = 0
         self.notices = 0
 
+    def reach(self) -> Bus | None:
+        """The bus."""
+        return self.bus
+
     def post(self, entry: Entry, value: bytes | None) -> Delivery:
         """Send a frame, or notices where ``value`` is None."""
         if value is not None:
@@ -170,3 +174,20 @@ class Direct:
         if self._owns_bus and self.bus is not None:
             self.bus.close()
         return len(left)
+
+
+def opener(bus: Bus | str | Callable[[], Bus]) -> Callable[[], Bus]:
+    """What opens the bus that was named."""
+    if isinstance(bus, str):
+        servers = bus
+
+        def connect() -> Bus:
+            from workers.bus.kafka import KafkaBus  # only those who name a broker need its client
+
+            return KafkaBus(servers)
+
+        return connect
+    if callable(bus):
+        return bus
+    given = bus
+    return lambda: given

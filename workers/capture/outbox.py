@@ -306,16 +306,21 @@ class Outbox:
         if item.ticket is not None:
             item.ticket.succeed(place)
 
+    def reach(self) -> Bus:
+        """The bus, opened where it is not yet. Raises as ``connect``."""
+        if self.bus is None:
+            self.bus = self._connect()
+        return self.bus
+
     def _ready(self) -> bool:
         if self._clock.monotonic() < self._retry_at:
             return False
         if self._prepared:
             return True
         try:
-            if self.bus is None:
-                self.bus = self._connect()
+            self.reach()
             if self._producer is None:
-                self._producer = self.bus.producer(
+                self._producer = self.reach().producer(
                     max_in_flight_bytes=2 * self._settings.window_bytes,
                     max_block=0.5,
                     delivery_timeout=self._settings.delivery_timeout_s,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -19,7 +20,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from schemas.errors import BadImage, InvalidField
+from schemas.errors import CrosscheckError, InvalidField
 from schemas.frame import Frame
 from schemas.heartbeat import Heartbeat
 from schemas.images import encode_colour, encode_depth
@@ -30,15 +31,17 @@ from workers.bus.base import Bus, Delivery, TopicPartition
 from workers.capture import events
 from workers.capture.beats import Beats, agent_name
 from workers.capture.buffer import DiskBuffer
-from workers.capture.direct import Direct, Undelivered
+from workers.capture.direct import Direct, Undelivered, opener
 from workers.capture.entry import Entry
+from workers.capture.image_check import checked_image
 from workers.capture.log import AgentLog
+from workers.capture.others import Other, Others
 from workers.capture.outbox import Outbox
 from workers.capture.outbox_settings import OutboxSettings
 from workers.capture.runs import Runs
 from workers.clock import Clock, SystemClock
 from workers.contact import Contact
-from workers.errors import BusError
+from workers.errors import BusError, StationTaken
 from workers.telemetry.names import AGENT_PUBLISH
 from workers.telemetry.tallies import Histogram
 
@@ -90,9 +93,11 @@ class Publisher:
         spill_after_s: with a buffer, what is not acknowledged after this goes to the disk.
         expired_after_s: with a buffer, a frame so long past its deadline is told by a notice instead of being
             sent; None sends it all the same.
-        heartbeats: the topic that is told every second that the agent lives; none where not given.
+        heartbeats: the topic that is told every second that the agent lives; none where not given. With it
+            another agent that makes parts of the station is noticed too: see ``workers.capture.others``.
 
     Raises:
+        StationTaken: another agent makes the parts of the station already.
         SettingsError: the station is not on the map, or the buffer holds another station's parts.
         CrosscheckError: station or product cannot be part of a message.
     """
@@ -127,7 +132,7 @@ class Publisher:
         self._clock: Clock = clock or SystemClock()
         self._partition = station_map.partition(station)
         place = TopicPartition(topic, self._partition)
-        connect, owns_bus = _opener(bus), isinstance(bus, str)
+        connect, owns_bus = opener(bus), isinstance(bus, str)
         self._way: Direct | Outbox
         if buffer is None:
             self._way = Direct(
@@ -177,11 +182,21 @@ class Publisher:
         self.times = Histogram(AGENT_PUBLISH.buckets)
         """How long each ``publish`` held its caller up, seconds."""
         self._beats: Beats | None = None
+        self._others: Others | None = None
+        if heartbeats is not None:
+            # Before anything is sent: what an earlier run left may be what a living agent is about to send.
+            self._others = Others(self._bus, heartbeats, station, self._runs.has, self._clock)
+            try:
+                self._others.refuse_second()
+            except StationTaken:
+                self._way.close(0.0)
+                raise
         if isinstance(self._way, Outbox):
             self._way.recover(lambda part, at: self._notice(part, at, STOPPED))
             self._way.start()
-        if heartbeats is not None:
-            self._beats = Beats(lambda: self._way.bus, heartbeats, self._beat, clock=self._clock)
+        if heartbeats is not None and self._others is not None:
+            look = self._others.look
+            self._beats = Beats(lambda: self._way.bus, heartbeats, self._beat, beside=look, clock=self._clock)
             self._beats.start()
 
     @property
@@ -199,6 +214,23 @@ class Publisher:
             buffered=self.buffered,
             dropped=self.dropped,
         )
+
+    def _bus(self) -> Bus | None:
+        """The bus, opened where that can be done now."""
+        with suppress(CrosscheckError):
+            return self._way.reach()
+        return None
+
+    @property
+    def others(self) -> tuple[Other, ...]:
+        """Other agents that make parts of this station now: each trigger is a part twice. None are known
+        without ``heartbeats``."""
+        return () if self._others is None else self._others.now
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with this agent's station, in one line; None where nothing is."""
+        return None if self._others is None else self._others.trouble
 
     @property
     def published(self) -> int:
@@ -305,8 +337,8 @@ class Publisher:
     ) -> Delivery:
         if part.station != self.station:
             raise InvalidField(f"part {part}: this publisher sends for station {self.station}")
-        _check("rgb", rgb, np.uint8, 3)
-        _check("depth", depth, np.uint16, 2)
+        checked_image("rgb", rgb, np.uint8, 3)
+        checked_image("depth", depth, np.uint16, 2)
         triggered_at = self._triggered.get(part)
         if captured_at is None:
             captured_at = self._clock.now() if triggered_at is None else triggered_at
@@ -342,8 +374,8 @@ class Publisher:
 
         Arguments and errors as for ``publish``. A sensor that gave nothing sends nothing.
         """
-        _check("rgb", rgb, np.uint8, 3)
-        _check("depth", depth, np.uint16, 2)
+        checked_image("rgb", rgb, np.uint8, 3)
+        checked_image("depth", depth, np.uint16, 2)
         deliveries = []
         if rgb is not None or depth is None:
             deliveries.append(self.publish(part, rgb, captured_at=captured_at, encoder=encoder))
@@ -391,6 +423,8 @@ class Publisher:
         """
         if self._beats is not None:
             self._beats.close()
+        if self._others is not None:
+            self._others.close()
         return self._way.close(timeout_s)
 
     def __enter__(self) -> Self:
@@ -400,35 +434,3 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _opener(bus: Bus | str | Callable[[], Bus]) -> Callable[[], Bus]:
-    """What opens the bus that was named."""
-    if isinstance(bus, str):
-        servers = bus
-
-        def connect() -> Bus:
-            from workers.bus.kafka import KafkaBus  # only those who name a broker need its client
-
-            return KafkaBus(servers)
-
-        return connect
-    if callable(bus):
-        return bus
-    given = bus
-    return lambda: given
-
-
-def _check(
-    name: str, image: NDArray[np.uint8] | NDArray[np.uint16] | None, kind: type[np.generic], dimensions: int
-) -> None:
-    if image is None:
-        return
-    want = "uint8 (H, W, 3) in RGB order" if dimensions == 3 else "uint16 (H, W) in sensor counts"
-    if not isinstance(image, np.ndarray):
-        raise BadImage(f"{name}: found {type(image).__name__}, expected a numpy array, {want}")
-    fits = image.dtype == kind and image.ndim == dimensions and (dimensions == 2 or image.shape[2] == 3)
-    if not fits or not image.size:
-        raise BadImage(
-            f"{name}: found {image.dtype} {image.shape}, expected {want}; convert it before sending"
-        )

@@ -19,8 +19,13 @@ class Runs:
 
     def __init__(self, known: Iterable[int], clock: Clock) -> None:
         self._known = set(known)
+        self._own: set[int] = set()
         self._clock = clock
         self.current = self.begin()
+
+    def has(self, run: int) -> bool:
+        """Whether this very process began the run: one that only the log knows may be another's."""
+        return run in self._own
 
     @property
     def ahead(self) -> bool:
@@ -37,5 +42,6 @@ class Runs:
         while run in self._known:
             run += 1
         self._known.add(run)
+        self._own.add(run)
         self.current = run
         return run

@@ -17,6 +17,7 @@ from workers.commands import console
 from workers.commands.local import open_bus, open_store
 from workers.drift.collector import watch_drift
 from workers.errors import SettingsError
+from workers.group_watch import GroupWatch
 from workers.inspection import InspectionWorker
 from workers.logs import configure_logs
 from workers.registry import open_registry
@@ -96,6 +97,11 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         watch_worker(
             watch, worker, watchdog, services=(store.contact, bus.contact), stop=stop, device=settings.device
         )
+        group = GroupWatch(partial(bus.members, settings.group), settings.group)
+        watch.collect(group)
+        watch.ready("group", group.trouble)
+        group.start()
+        stack.callback(group.close)
         log.info("worker.ready", bundles=activations.models.bundles, frames_at_once=at_once)
         watchdog.start()
         try:

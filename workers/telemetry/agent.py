@@ -41,6 +41,7 @@ class AgentCollector:
         yield family(names.AGENT_BUFFERED_FRAMES, {station: float(it.buffered)})
         size = 0 if it.buffer is None else it.buffer.size
         yield family(names.AGENT_BUFFERED_BYTES, {station: float(size)})
+        yield family(names.AGENT_OTHERS, {station: float(len(it.others))})
         yield histogram(names.AGENT_PUBLISH, it.times)
 
 
@@ -48,6 +49,7 @@ def watch_publisher(watch: Assembly, publisher: Publisher) -> None:
     """Numbers of one agent; it is ready while the broker answers, or while its buffer has room."""
     watch.collect(AgentCollector(publisher))
     watch.ready("broker", lambda: _broker(publisher))
+    watch.ready("alone", lambda: publisher.trouble)
 
 
 @contextmanager

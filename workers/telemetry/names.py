@@ -302,6 +302,21 @@ AGENT_BUFFERED_BYTES = Metric(
     processes=("agent",),
     help="Bytes that these take on the disk",
 )
+FOREIGN_MEMBERS = Metric(
+    name="crosscheck_foreign_members",
+    kind="gauge",
+    unit="members",
+    processes=("worker",),
+    help="Members of the workers' group that are no workers: the parts they read get no verdict; 0 is right",
+)
+AGENT_OTHERS = Metric(
+    name="crosscheck_agent_other_agents",
+    kind="gauge",
+    unit="agents",
+    labels=("station",),
+    processes=("agent",),
+    help="Other agents that make parts of the same station: each trigger is a part twice; 0 is right",
+)
 AGENT_PUBLISH = Metric(
     name="crosscheck_agent_publish_seconds",
     kind="histogram",

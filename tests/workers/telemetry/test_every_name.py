@@ -21,6 +21,7 @@ from workers.board.sinks import Sink
 from workers.capture.publisher import Publisher
 from workers.contact import Contact
 from workers.drift.collector import watch_drift
+from workers.group_watch import GroupWatch
 from workers.settings import Settings
 from workers.telemetry.agent import watch_publisher
 from workers.telemetry.archive import watch_archive
@@ -45,6 +46,7 @@ def _worker(stack: ExitStack) -> Registry:
     line.turn(worker, lambda: worker.answered == 1)
     line.clock.advance(5)
     worker.step()
+    watch.collect(GroupWatch(list, "workers"))
     return watch.registry
 
 
