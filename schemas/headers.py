@@ -7,6 +7,7 @@ Formats: ITU-T T.81 annex B (JPEG markers); PNG, third edition, sections 5 and 1
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ _RST = range(0xD0, 0xD8)
 _SOF_ACCEPTED = (0xC0, 0xC1, 0xC2)
 # C4 is DHT, C8 is reserved, CC is DAC: the rest of C0 to CF start a frame.
 _SOF_ALL = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+# A marker behind a scan's data: in it, FF is followed by 00 or is a restart marker.
+_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEFLATE_RATIO = 1032
@@ -38,9 +42,10 @@ class Header:
 
 
 def read_jpeg(data: bytes) -> Header:
-    """Walk the segments of a JPEG up to its first scan.
+    """Walk the segments of a JPEG up to its end.
 
-    EXIF and other application segments are stepped over, their embedded thumbnails with them.
+    EXIF and other application segments are stepped over, their embedded thumbnails with them. What lies
+    behind the end marker is padding, as some cameras write it, and is not looked at.
 
     Raises:
         BadImage: not a JPEG, cut short, no frame header before the first scan, two of them, a coding process
@@ -76,12 +81,55 @@ def read_jpeg(data: bytes) -> Header:
             break
     if header is None:
         raise BadImage("jpeg image: a scan without a frame header")
-    # Some cameras pad the file behind its end marker; a file cut short has none at all near its end.
-    if data.rfind(b"\xff\xd9", max(at, end - 1024)) < 0:
-        raise BadImage("jpeg image: no end marker (FF D9); the image is cut short")
-    if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise BadImage(f"jpeg image: more than {MAX_JPEG_SCANS} scans")
+    _walk_scans(data, at)
     return header
+
+
+def jpeg_end(data: bytes) -> int:
+    """How many bytes of ``data`` are the JPEG that it starts with; the rest is padding.
+
+    Raises:
+        BadImage: not a JPEG, cut short, or too many scans.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise BadImage("jpeg image: does not start with a JPEG marker (FF D8)")
+    at, end = 2, len(data)
+    while at + 4 <= end and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker == _TEM or marker in _RST:
+            at += 2
+        elif marker == _EOI:
+            break
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if marker == _SOS:
+                return _walk_scans(data, at)
+    raise BadImage("jpeg image: no scan in it")
+
+
+def _walk_scans(data: bytes, at: int) -> int:
+    """The byte behind the end marker, from the first byte of the first scan's compressed data."""
+    scans = 1
+    while True:
+        found = _IN_SCAN.search(data, at)
+        if found is None:
+            raise BadImage("jpeg image: no end marker (FF D9); the image is cut short")
+        at = found.start()
+        marker = data[at + 1]
+        if marker == _EOI:
+            return at + 2
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if length < 2 or at + 2 + length > len(data):
+            raise BadImage(
+                f"jpeg image: segment FF {marker:02X} at byte {at} claims {length} bytes of {len(data)}"
+            )
+        if marker == _SOS:
+            scans += 1
+            if scans > MAX_JPEG_SCANS:
+                raise BadImage(f"jpeg image: more than {MAX_JPEG_SCANS} scans")
+        at += 2 + length
 
 
 def _read_sof(marker: int, body: bytes) -> Header:
@@ -106,9 +154,10 @@ def read_png(data: bytes) -> tuple[Header, bytes]:
     """Walk every chunk of a PNG, and return its header and the same image without ancillary chunks.
 
     Ancillary chunks are left out because decoders inflate, animate or rotate by them; none of them is needed.
+    Bytes behind the end are padding, as some encoders write it, and are left out too.
 
     Raises:
-        BadImage: not a PNG, cut short, trailing bytes, a wrong chunk checksum, an unknown critical chunk,
+        BadImage: not a PNG, cut short, a wrong chunk checksum, an unknown critical chunk,
             interlaced, palette or alpha, or too little compressed data to fill the image.
     """
     if data[:8] != _PNG_SIGNATURE:
@@ -144,12 +193,10 @@ def read_png(data: bytes) -> tuple[Header, bytes]:
         if kind == b"IEND":
             break
     assert header is not None
-    if at != end:
-        raise BadImage(f"png image: {end - at} bytes behind its end")
     filled = header.height * (1 + header.width * header.channels * header.bits // 8)
     if compressed * _DEFLATE_RATIO < filled:
         raise BadImage(f"png image: {compressed} compressed bytes cannot hold {filled}")
-    return header, b"".join(kept) if ancillary else data
+    return header, b"".join(kept) if ancillary or at != end else data
 
 
 def _read_ihdr(body: bytes) -> Header:

@@ -30,7 +30,20 @@ from workers import (
 from workers.commands import console
 from workers.errors import ServiceError, SettingsError
 from workers.logs import configure_logs
-from workers.options import Config, Folder, Json, Kafka, Log, Redis, SameField, Seed
+from workers.options import (
+    ColourBits,
+    Config,
+    DepthUnit,
+    Folder,
+    Json,
+    Kafka,
+    Log,
+    NoReading,
+    Redis,
+    SameField,
+    Seed,
+    conventions,
+)
 
 app = typer.Typer(
     name="crosscheck",
@@ -143,6 +156,9 @@ def capture(
     seed: Seed = 0,
     size: Annotated[int, typer.Option(min=64, help="Pixels of the synthetic line's pictures.")] = 256,
     same_field: SameField = False,
+    no_reading: NoReading = None,
+    depth_unit: DepthUnit = None,
+    colour_bits: ColourBits = None,
     kafka: Kafka = None,
     config: Config = None,
     log: Log = None,
@@ -177,6 +193,7 @@ def capture(
         send_expired=send_expired,
         triggers_mb=triggers_mb,
         same_field=same_field or None,
+        conventions=conventions(no_reading, depth_unit, colour_bits),
         seed=seed,
         size=size,
         json_file=json_file,

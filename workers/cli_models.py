@@ -13,6 +13,8 @@ import typer
 from schemas.verdict import Mode
 from workers.options import (
     Bootstrap,
+    ColourBits,
+    DepthUnit,
     Device,
     Dino,
     Epochs,
@@ -20,6 +22,7 @@ from workers.options import (
     Grid,
     Json,
     Kind,
+    NoReading,
     Page,
     PointMae,
     Precision,
@@ -27,6 +30,7 @@ from workers.options import (
     PublishedHeads,
     SameField,
     Seed,
+    conventions,
 )
 
 
@@ -81,6 +85,9 @@ def teach(
     ] = None,
     device: Device = "cpu",
     same_field: SameField = False,
+    no_reading: NoReading = None,
+    depth_unit: DepthUnit = None,
+    colour_bits: ColourBits = None,
     json_file: Json = None,
 ) -> None:
     """Teach a product from good parts only."""
@@ -107,6 +114,7 @@ def teach(
         kind=kind,
         category=category,
         same_field=same_field or None,
+        conventions=conventions(no_reading, depth_unit, colour_bits),
         station=station,
         review=review,
     )
@@ -140,6 +148,9 @@ def evaluate(
     bootstrap: Bootstrap = 1000,
     seed: Seed = 0,
     same_field: SameField = False,
+    no_reading: NoReading = None,
+    depth_unit: DepthUnit = None,
+    colour_bits: ColourBits = None,
     report: Page = None,
     grant: Annotated[
         list[Mode] | None,
@@ -164,6 +175,7 @@ def evaluate(
         kind=kind,
         category=category,
         same_field=same_field or None,
+        conventions=conventions(no_reading, depth_unit, colour_bits),
         device=device,
         runtime=Runtime(dino=dino, point_mae=point_mae),
         bootstrap=bootstrap,
@@ -248,6 +260,9 @@ def calibrate(
     ] = None,
     depth_scale: Annotated[float | None, typer.Option(metavar="M", help="Metres in a depth count.")] = None,
     same_field: SameField = False,
+    no_reading: NoReading = None,
+    depth_unit: DepthUnit = None,
+    colour_bits: ColourBits = None,
     json_file: Json = None,
 ) -> None:
     """Find belt plane, region and tolerances of a station from reference frames."""
@@ -263,6 +278,7 @@ def calibrate(
         pitch=pitch,
         depth_scale=depth_scale,
         same_field=same_field or None,
+        conventions=conventions(no_reading, depth_unit, colour_bits),
         out=out,
         json_file=json_file,
     )
@@ -305,6 +321,9 @@ def inspect_folder(
     dino: Dino = None,
     point_mae: PointMae = None,
     device: Device = "cpu",
+    no_reading: NoReading = None,
+    depth_unit: DepthUnit = None,
+    colour_bits: ColourBits = None,
 ) -> None:
     """Inspect a folder: verdicts as CSV and JSON lines, heatmaps as PNG.
 
@@ -327,6 +346,7 @@ def inspect_folder(
         min_coverage=min_coverage,
         kind=kind,
         category=category,
+        conventions=conventions(no_reading, depth_unit, colour_bits),
         device=device,
         runtime=Runtime(dino=dino, point_mae=point_mae),
     )

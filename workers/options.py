@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workers.commands import console
+
+if TYPE_CHECKING:
+    from inference.datasets.conventions import Conventions
 
 Json = Annotated[
     Path | None,
@@ -24,6 +27,24 @@ SameField = Annotated[
     bool,
     typer.Option(
         "--same-field", help="The depth image covers the same field as the colour image at another size."
+    ),
+]
+NoReading = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--no-reading",
+        metavar="VALUE",
+        help="Value of depth files that stands for no reading, as 65535; repeatable; or none.",
+    ),
+]
+DepthUnit = Annotated[
+    str | None,
+    typer.Option("--depth-unit", metavar="UNIT", help="Of depth stored as floats: m, cm, mm or um."),
+]
+ColourBits = Annotated[
+    int | None,
+    typer.Option(
+        "--colour-bits", metavar="N", help="Of colour stored in 16 bits: 12 for Mono12; 16 the full range."
     ),
 ]
 Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where data, logs and pids are kept.")]
@@ -56,3 +77,14 @@ PointMae = Annotated[
         metavar="FILE", envvar="CROSSCHECK_POINT_MAE", help="Weights of Point-MAE, for the reference profile."
     ),
 ]
+
+
+def conventions(no_reading: list[str] | None, depth_unit: str | None, colour_bits: int | None) -> Conventions:
+    """What the options say of a folder's files. Raises DatasetError: a value that cannot be one."""
+    from inference.datasets.conventions import Conventions, parse_no_reading, parse_unit
+
+    return Conventions(
+        no_reading=parse_no_reading(no_reading, "--no-reading"),
+        depth_unit=None if depth_unit is None else parse_unit(depth_unit, "--depth-unit"),
+        colour_bits=colour_bits,
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -58,9 +59,28 @@ class Item:
 class Notes(list[str]):
     """What a reader assumed or could not place, each sentence once, for the person whose folder it is."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[str, dict[Path, None]] = {}
+
     def tell(self, *sentences: str) -> None:
         """Add what was not told before."""
         self.extend(one for one in dict.fromkeys(sentences) if one not in self)
+
+    def about(self, path: Path, remark: str) -> None:
+        """A remark about a file; files with the same remark are one sentence: the first, and how many."""
+        files = self._files.setdefault(remark, {})
+        before = _sentence(files, remark)
+        files[path] = None
+        if len(files) == 1:
+            self.append(_sentence(files, remark))
+        else:
+            self[self.index(before)] = _sentence(files, remark)
+
+
+def _sentence(files: Mapping[Path, None], remark: str) -> str:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"{next(iter(files), '')}{more}: {remark}"
 
 
 class Dataset(Protocol):

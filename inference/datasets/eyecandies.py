@@ -13,15 +13,17 @@ is not read either. The scenes are rendered ten times as large as sweets are, he
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.datasets.base import GOOD, Item, no_mask
-from inference.datasets.files import header, read_colour, read_depth, to_counts
+from inference.datasets.base import GOOD, Item, Notes, no_mask
+from inference.datasets.conventions import Conventions
+from inference.datasets.depth import read_counts, to_counts
+from inference.datasets.files import images, read_colour, size_of
 from inference.datasets.masks import check_mask, read_mask
 from inference.errors import DatasetError
 from inference.sample import Sample
@@ -49,6 +51,7 @@ class EyecandiesDataset:
         folder: the class's folder, with train/data in it.
         light: which image is the colour image, 0 to 5.
         depth_scale: metres in a count of the samples' depth.
+        conventions: what else is said of the files' numbers; that of depth is in its info files.
 
     Raises:
         DatasetError: no such folder, no such light, or a scale that is not positive.
@@ -56,7 +59,14 @@ class EyecandiesDataset:
 
     kind = "eyecandies"
 
-    def __init__(self, folder: Path | str, *, light: int = LIGHT, depth_scale: float = DEPTH_SCALE) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        light: int = LIGHT,
+        depth_scale: float = DEPTH_SCALE,
+        conventions: Conventions | None = None,
+    ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DatasetError(f"{self.folder}: no such folder; give a class's, with train/data in it")
@@ -66,6 +76,8 @@ class EyecandiesDataset:
             raise DatasetError(f"depth_scale {depth_scale!r}: expected metres in a count, above 0")
         self.name = self.folder.resolve().name
         self.light, self.depth_scale = light, depth_scale
+        self.colour_bits = None if conventions is None else conventions.colour_bits
+        self.notes = Notes()
 
     def train(self) -> Sequence[Item]:
         """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
@@ -94,41 +106,47 @@ class EyecandiesDataset:
         root = self.folder / _SPLITS[split] / "data"
         if not root.is_dir():
             raise DatasetError(f"{root}: missing; Eyecandies has it in every class")
-        depths = {path.name.removesuffix("_depth.png"): path for path in sorted(root.glob("*_depth.png"))}
-        if not depths:
+        found = images(root, self.notes)
+        names = [stem.removesuffix("_depth") for stem in found if stem.endswith("_depth")]
+        if not names:
             raise DatasetError(f"{root}: no NAME_depth.png; expected NAME_image_{self.light}.png beside it")
-        for path in sorted(root.glob(f"*_image_{self.light}.png")):
-            if path.name.removesuffix(f"_image_{self.light}.png") not in depths:
+        ending = f"_image_{self.light}"
+        for stem, path in found.items():
+            if stem.endswith(ending) and stem.removesuffix(ending) not in names:
                 raise DatasetError(f"{path}: has no partner NAME_depth.png; copy it there")
-        return [self._item(root, split, name, depths[name]) for name in depths]
+        return [self._item(root, split, name, found) for name in names]
 
-    def _item(self, root: Path, split: str, name: str, depth: Path) -> Item:
-        colour, info = root / f"{name}_image_{self.light}.png", root / f"{name}_info_depth.yaml"
-        for path in (colour, info):
-            if not path.is_file():
-                raise DatasetError(f"{path}: missing; {depth.name} needs it")
-        size = header(colour)[0]
-        if header(depth)[0] != size:
+    def _item(self, root: Path, split: str, name: str, found: Mapping[str, Path]) -> Item:
+        depth, info = found[f"{name}_depth"], root / f"{name}_info_depth.yaml"
+        colour = found.get(f"{name}_image_{self.light}")
+        if colour is None or not info.is_file():
+            lacking = info if colour is not None else root / f"{name}_image_{self.light}.png"
+            raise DatasetError(f"{lacking}: missing; {depth.name} needs it")
+        size = size_of(colour)
+        if size_of(depth) != size:
             raise DatasetError(f"{depth}: not of the size of {colour.name}, {size[0]} x {size[1]}")
-        label, truth = GOOD, root / f"{name}_mask.png"
+        label, truth = GOOD, found.get(f"{name}_mask")
         if split == "test":
-            if not truth.is_file():
-                raise DatasetError(f"{truth}: missing; the public test set has a mask for every image")
+            if truth is None:
+                raise DatasetError(
+                    f"{root / name}_mask.png: missing; the public test set has a mask for every image"
+                )
             check_mask(truth, size)
-            label = self._label(root, name) if read_mask(truth).any() else GOOD
+            label = _label(found, name) if read_mask(truth).any() else GOOD
         return Item(
             name=name,
             group=f"{split}/{name}",
             split=split,
             label=label,
-            load=partial(_load, colour, depth, info, self.depth_scale),
-            load_mask=no_mask if label == GOOD else partial(read_mask, truth),
+            load=partial(_load, colour, depth, info, self.depth_scale, self.colour_bits),
+            load_mask=no_mask if label == GOOD or truth is None else partial(read_mask, truth),
         )
 
-    def _label(self, root: Path, name: str) -> str:
-        paths = {kind: root / f"{name}_{kind}_mask.png" for kind in _KINDS}
-        found = [kind for kind, path in paths.items() if path.is_file() and read_mask(path).any()]
-        return "+".join(sorted(found)) or "defect"
+
+def _label(found: Mapping[str, Path], name: str) -> str:
+    masks = {kind: found.get(f"{name}_{kind}_mask") for kind in _KINDS}
+    kinds = [kind for kind, path in masks.items() if path is not None and read_mask(path).any()]
+    return "+".join(sorted(kinds)) or "defect"
 
 
 def read_range(path: Path) -> tuple[float, float]:
@@ -154,9 +172,10 @@ def read_range(path: Path) -> tuple[float, float]:
     return values["min"], values["max"]
 
 
-def _load(colour: Path, depth: Path, info: Path, depth_scale: float) -> Sample:
+def _load(colour: Path, depth: Path, info: Path, depth_scale: float, bits: int | None) -> Sample:
     nearest, farthest = read_range(info)
-    share = read_depth(depth).astype(np.float64) / 65535
+    share = read_counts(depth).astype(np.float64) / 65535
     # Every pixel of a rendered image was read: 0 here is the nearest point, not a missing one.
     metres = np.asarray(share * (farthest - nearest) + nearest, np.float32)
-    return Sample(read_colour(colour), to_counts(metres, depth_scale, depth), depth_scale)
+    counts, scale = to_counts(metres, Conventions(depth_scale=depth_scale, depth_unit=1.0), depth)
+    return Sample(read_colour(colour, bits), counts, scale)

@@ -1,31 +1,23 @@
-"""Image files of datasets: found by name, checked by their headers, decoded, with every mistake named."""
+"""Image files of datasets: found by name, checked by their headers, read, with every mistake named."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from inference.datasets.tiff import read_float_tiff, read_tiff
+from inference.datasets.base import Notes
+from inference.datasets.formats import SUFFIXES, facts, format_of, is_beside, is_read, listed, pixels
 from inference.errors import DatasetError
-
-COLOUR_SUFFIXES = (".jpg", ".jpeg", ".png")
-TIFF_SUFFIXES = (".tiff", ".tif")
-HIGHEST_COUNT = 65535
 
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in ``folder``, sorted; hidden ones are left out, and no folder has none."""
     if not folder.is_dir():
         return []
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_beside(entry))
 
 
 def has_split(folder: Path, split: str) -> bool:
@@ -40,22 +32,86 @@ def has_split(folder: Path, split: str) -> bool:
     return False
 
 
-def images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """The files with one of these suffixes by their name without it, sorted; none where there is no folder.
+def images(folder: Path, notes: Notes | None = None, *, beside: tuple[str, ...] = ()) -> dict[str, Path]:
+    """The image files of a folder by their name without suffix, sorted; none where there is no folder.
+
+    Hidden files, a desktop's own and sidecars (``formats.SIDECARS``) are passed over. A file whose content is
+    of another format than its suffix says is told in ``notes``, and read by its content. Folders called as
+    ``beside`` may lie among the images.
 
     Raises:
-        DatasetError: two files have the same name.
+        DatasetError: a file that is not read, a folder inside, two files of the same name, or a folder in
+            which there is no image at all.
     """
     if not folder.is_dir():
         return {}
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+        if is_beside(path):
             continue
+        if path.is_dir() and path.name in beside:
+            continue
+        if path.is_dir():
+            raise DatasetError(f"{path}: a folder among images, which is not looked into; move its files up")
+        check_readable(path)
         if path.stem in found:
             raise DatasetError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
         found[path.stem] = path
+        if notes is not None:
+            note_content(path, notes)
+    if not found:
+        raise DatasetError(
+            f"{folder}: no images in it; put them there, or take the folder away if there are none "
+            f"(read are {listed()})"
+        )
     return found
+
+
+def check_readable(path: Path) -> None:
+    """See that a file is one of those that are read. Raises DatasetError with what is."""
+    if not is_read(path):
+        what = f"{path.suffix} files are" if path.suffix else "a file without a suffix is"
+        raise DatasetError(
+            f"{path}: {what} not read; read are {listed()}: convert it, or take it away if it is no image"
+        )
+    if not path.is_file():
+        raise DatasetError(f"{path}: not a regular file; copy the image there")
+
+
+def note_content(path: Path, notes: Notes) -> None:
+    """Tell where a file's content is of another format than its suffix says. Raises DatasetError."""
+    promised, held = SUFFIXES.get(path.suffix.lower()), format_of(path)
+    if held is not None and promised != held:
+        notes.about(path, f"named {path.suffix}, but holds {held}: read as {held}; give it its own suffix")
+
+
+def strangers(folder: Path, known: tuple[str, ...]) -> list[Path]:
+    """What lies in a folder of sensors' folders and is none of them."""
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if path.name not in known and not is_beside(path)]
+
+
+def check_strangers(
+    folder: Path, known: tuple[str, ...], sensors: tuple[str, str], found: int, notes: Notes | None
+) -> None:
+    """What is beside the sensors' folders may be the other sensor under another name.
+
+    Args:
+        folder: the label's folder. known: the folders in it that are read.
+        sensors: names of the two sensors' folders. found: how many of them have images.
+
+    Raises:
+        DatasetError: one sensor's images alone were found, and something that is not read lies beside them.
+    """
+    for path in strangers(folder, known):
+        if found < len(sensors):
+            raise DatasetError(
+                f"{path}: not read; a sensor's images belong in {' or '.join(f'{s}/' for s in sensors)}. "
+                "Rename it, or take it away so that one sensor alone is meant"
+            )
+        if notes is not None:
+            notes.about(path, "not read; it is none of " + ", ".join(f"{name}/" for name in known))
 
 
 def check_partners(colour: Mapping[str, Path], depth: Mapping[str, Path], root: Path, want: str) -> None:
@@ -68,92 +124,52 @@ def check_partners(colour: Mapping[str, Path], depth: Mapping[str, Path], root: 
         )
 
 
-def header(path: Path) -> tuple[tuple[int, int], str]:
-    """((width, height), Pillow's mode) without decoding. Raises DatasetError."""
-    try:
-        with Image.open(path) as image:
-            return image.size, image.mode
-    except Exception:  # Pillow raises many types for files that are not images
-        raise DatasetError(f"{path}: not an image that can be read; save it again as jpg or png") from None
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height), from the header where the format has one. Raises DatasetError."""
+    return facts(path).size
 
 
-def decode(path: Path, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """A jpg or png as OpenCV reads it with ``flags``. Raises DatasetError where it is damaged or cut off."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    # OpenCV fills the missing rest of a cut file with grey and says nothing, so its end is looked for here.
-    end = b"IEND\xaeB`\x82" if path.suffix.lower() == ".png" else b"\xff\xd9"
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if end in data[-1024:] else None
-    if image is None:
-        raise DatasetError(f"{path}: damaged or cut off; save it again")
-    return cast("NDArray[np.uint8] | NDArray[np.uint16]", image)
+def read_colour(path: Path, bits: int | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB; grey is repeated, an alpha channel is left out, EXIF orientation is ignored.
 
-
-def read_colour(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB; the EXIF orientation is ignored, since depth has none. Raises DatasetError."""
-    image = decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
-
-
-def read_depth(path: Path) -> NDArray[np.uint16]:
-    """(H, W) uint16 counts of a png. Raises DatasetError."""
-    image = decode(path, cv2.IMREAD_UNCHANGED)
-    if image.dtype != np.uint16 or image.ndim != 2:
-        raise DatasetError(f"{path}: {image.dtype} {image.shape}; depth must be a 16-bit single-channel png")
-    return np.asarray(image, np.uint16)
-
-
-def check_xyz(path: Path) -> tuple[int, int]:
-    """(width, height) of a point image, from the header. Raises DatasetError where it is not one."""
-    found = read_tiff(path)
-    if found.channels != 3 or not found.is_float:
-        raise DatasetError(f"{path}: {found.kind} image; xyz must be a 3-channel float tiff")
-    return found.size
-
-
-def read_xyz(path: Path) -> NDArray[np.float32]:
-    """(H, W, 3) float32: x right, y down, z away from the sensor, (0, 0, 0) = no point, in the file's unit.
+    Args:
+        path: the file.
+        bits: of samples that are stored in 16 bits, such as 12 for Mono12.
 
     Raises:
-        DatasetError: no float tiff of three channels, cut off, a value that is not finite, or a point behind
-            the sensor.
+        DatasetError: damaged, or of a type that is no picture.
     """
-    points = read_float_tiff(path, channels=3)
-    # The sum is finite where all are, and takes a tenth of the time.
-    with np.errstate(invalid="ignore"):
-        whole = bool(np.isfinite(points.sum(dtype=np.float64)))
-    if not whole:
-        bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
+    image = pixels(path, "rgb")
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if channels not in (1, 3, 4) or image.dtype not in (np.uint8, np.uint16):
         raise DatasetError(
-            f"{path}: {bad} points are not finite (NaN or infinite); a point without a reading is (0, 0, 0)"
+            f"{path}: {image.dtype} with {channels} channels; colour must be grey or RGB of 8 or 16 bits"
         )
-    x, y, z = (points[..., axis] for axis in range(3))
-    behind = int(np.count_nonzero((z < 0) | ((z == 0) & ((x != 0) | (y != 0)))))
-    if behind:
+    if image.dtype == np.uint16:
+        image = _to_eight(image, bits, path)
+    if channels == 1:
+        image = np.repeat(image[..., None], 3, axis=2)
+    return np.ascontiguousarray(image[..., :3], dtype=np.uint8)
+
+
+def _to_eight(image: NDArray[np.generic], bits: int | None, path: Path) -> NDArray[np.uint8]:
+    """The upper eight of ``bits`` bits."""
+    highest = int(image.max())
+    needed = max(highest.bit_length(), 8)
+    if bits is None:
+        if needed <= 14:
+            # A dark picture of 16 bits looks the same as a bright one of 12: only a person knows.
+            likely = 12 if needed <= 12 else 14
+            likely = 10 if needed <= 10 else likely
+            raise DatasetError(
+                f"{path}: 16-bit colour whose highest value is {highest}: from a camera of {likely} bits, as "
+                f"Mono{likely}? say --colour-bits {likely}, or --colour-bits 16 if it is only dark "
+                f'("colour_bits" in dataset.json)'
+            )
+        bits = 16
+    if needed > bits:
         raise DatasetError(
-            f"{path}: {behind} points are not in front of the sensor (least z {float(z.min()):g}); "
-            "z must be the distance from the camera"
+            f"{path}: its highest value is {highest}, more than {bits} bits hold; "
+            "give the camera's bits with --colour-bits"
         )
-    return points
-
-
-def to_counts(z: NDArray[np.float32], depth_scale: float, path: Path) -> NDArray[np.uint16]:
-    """(H, W) distances in metres, 0 = no reading, as uint16 counts of ``depth_scale`` metres, rounded.
-
-    A reading closer than one count becomes count 1, since 0 stands for no reading.
-
-    Raises:
-        DatasetError: a distance beyond the largest count.
-    """
-    farthest = float(z.max(initial=0.0))
-    if farthest / depth_scale > HIGHEST_COUNT + 0.49:
-        raise DatasetError(
-            f"{path}: a point is {farthest:g} m away, the largest count of {depth_scale:g} m stands for "
-            f"{HIGHEST_COUNT * depth_scale:g} m: read it with a depth_scale of at least "
-            f"{farthest / HIGHEST_COUNT:.2g}"
-        )
-    counts = np.rint(z * np.float32(1 / depth_scale))
-    np.maximum(counts, 1, out=counts, where=z > 0)
-    return np.asarray(np.minimum(counts, HIGHEST_COUNT), np.uint16)
+    return np.asarray(image.astype(np.uint16) >> (bits - 8), np.uint8)

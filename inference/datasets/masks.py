@@ -11,22 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference.datasets.files import decode, header
+from inference.datasets.files import check_readable, size_of
+from inference.datasets.formats import format_of, is_beside, is_clutter, listed, pixels
 from inference.errors import DatasetError
 
-MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
 PLACES = ("gt", "mask", "masks", "ground_truth")
 """Folders in that of a kind of defect that may hold its masks."""
 ENDINGS = ("", "_mask", "_gt", "_seg", "_label")
 """What may follow the frame's name in that of its mask."""
-CLUTTER = ("thumbs.db", "desktop.ini")
-"""Files that desktops leave in folders of pictures."""
+_WITH_PALETTE = ("PNG", "BMP", "TIFF")
 _DIM = 32
 """A jpg whose brightest value is lower has no level that compression noise could not have made."""
 
@@ -78,13 +78,11 @@ def _files(place: Path) -> list[Path]:
         return []
     files = []
     for path in sorted(place.iterdir()):
-        if path.name.startswith(".") or path.name.lower() in CLUTTER:
+        if is_clutter(path):
             continue
-        if path.is_dir() or path.suffix.lower() not in MASK_SUFFIXES:
-            raise DatasetError(
-                f"{path}: not read as a mask; save one image for each frame, "
-                f"as {', '.join(suffix[1:] for suffix in MASK_SUFFIXES)}"
-            )
+        if path.is_dir() or is_beside(path):  # an annotation in a sidecar is one that nobody reads here
+            raise DatasetError(f"{path}: not read as a mask; save one image for each frame, as {listed()}")
+        check_readable(path)
         files.append(path)
     return files
 
@@ -108,7 +106,7 @@ def without_masks(root: Path) -> str:
 
 def check_mask(truth: Path, frame: tuple[int, int]) -> None:
     """See that a mask is as large as its frame, (width, height), by its header. Raises DatasetError."""
-    size = header(truth)[0]
+    size = size_of(truth)
     if size != frame:
         raise DatasetError(
             f"{truth}: mask of {size[0]} x {size[1]}, image of {frame[0]} x {frame[1]}; "
@@ -137,14 +135,14 @@ def read_defect(path: Path) -> NDArray[np.bool_]:
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
     """(H, W) bool, True = not background, as described above. Raises DatasetError."""
-    image = decode(path, cv2.IMREAD_UNCHANGED)
+    image = pixels(path, "mask")
     indices = _palette(path)
     if indices is not None:
         return indices
     alpha = None
     if image.ndim == 3 and image.shape[2] in (2, 4):
-        alpha, image = image[..., -1] > 0, image[..., :-1]
-    value = image.max(axis=2) if image.ndim == 3 else image
+        alpha, image = image[..., -1].astype(bool), image[..., :-1]
+    value: NDArray[Any] = image.max(axis=2) if image.ndim == 3 else image
     if _is_jpeg(path):
         return _halved(path, np.asarray(value, np.uint8))
     marked = np.asarray(value > 0)
@@ -156,6 +154,8 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 def _palette(path: Path) -> NDArray[np.bool_] | None:
     """The mask of an image with a palette; None for any other."""
+    if format_of(path) not in _WITH_PALETTE:
+        return None
     with Image.open(path) as image:
         if image.mode != "P":
             return None
@@ -167,8 +167,7 @@ def _palette(path: Path) -> NDArray[np.bool_] | None:
 
 
 def _is_jpeg(path: Path) -> bool:
-    with Image.open(path) as image:
-        return image.format in ("JPEG", "MPO")
+    return format_of(path) == "JPEG"
 
 
 def _halved(path: Path, value: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -186,5 +185,5 @@ def _halved(path: Path, value: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _values(path: Path) -> str:
-    found = np.unique(decode(path, cv2.IMREAD_UNCHANGED))
+    found = np.unique(pixels(path, "mask"))
     return f"{found[0]} to {found[-1]}" if found.size > 2 else " and ".join(map(str, found))

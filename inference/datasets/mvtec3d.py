@@ -7,6 +7,8 @@
     CATEGORY/test/KIND/{rgb,xyz,gt}/...     with gt/000.png: not 0 = defect
     CATEGORY/calibration/                   may be there; not read, since the points carry the camera
 
+Images may be of any format that is read (``inference.datasets.formats``), points of any with three floats.
+
 As published, the two images have one size. The pre-processing published with BTF and M3DM takes the ground
 away and pads the points, not the colour, to a centred square; colour and masks are then padded to it here by
 that one rule. Any other pair of sizes is an error.
@@ -15,6 +17,7 @@ that one rule. Any other pair of sizes is an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.datasets.base import GOOD, Item, Notes, no_mask
+from inference.datasets.conventions import Conventions
+from inference.datasets.depth import check_points
 from inference.datasets.files import (
-    TIFF_SUFFIXES,
     check_partners,
-    check_xyz,
+    check_strangers,
     has_split,
-    header,
     images,
+    size_of,
     subfolders,
 )
 from inference.datasets.groups import Split, split_off
@@ -50,6 +54,7 @@ class MVTec3DDataset:
     Args:
         folder: the category's folder, with train/ in it.
         depth_scale: metres in a count of the samples' depth.
+        conventions: what else is said of the files' numbers.
 
     Raises:
         DatasetError: no such folder, or a scale that is not positive.
@@ -57,7 +62,13 @@ class MVTec3DDataset:
 
     kind = "mvtec3d"
 
-    def __init__(self, folder: Path | str, *, depth_scale: float = DEPTH_SCALE) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        depth_scale: float = DEPTH_SCALE,
+        conventions: Conventions | None = None,
+    ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DatasetError(f"{self.folder}: no such folder; give a category's, with train/ in it")
@@ -65,6 +76,7 @@ class MVTec3DDataset:
             raise DatasetError(f"depth_scale {depth_scale!r}: expected metres in a count, above 0")
         self.name = self.folder.resolve().name
         self.depth_scale = depth_scale
+        self.conventions = replace(conventions or Conventions(), depth_scale=depth_scale)
         self.notes = Notes()
 
     def train(self) -> Sequence[Item]:
@@ -99,14 +111,15 @@ class MVTec3DDataset:
         Raises:
             DatasetError: too few points, or points that no pinhole camera could have seen.
         """
-        paths = list(images(self.folder / "train" / GOOD / "xyz", TIFF_SUFFIXES).values())
+        paths = list(images(self.folder / "train" / GOOD / "xyz").values())
         return rays_of(paths[:: max(1, len(paths) // _RAY_FRAMES)][:_RAY_FRAMES])
 
     def _label(self, split: str, label: str) -> list[Item]:
         root = self.folder / split / label
         if not root.is_dir():
             raise DatasetError(f"{root}: missing; MVTec 3D-AD has {split}/{label} in every category")
-        colour, xyz = images(root / "rgb", (".png",)), images(root / "xyz", TIFF_SUFFIXES)
+        colour, xyz = images(root / "rgb", self.notes), images(root / "xyz", self.notes)
+        check_strangers(root, ("rgb", "xyz", "gt"), ("rgb", "xyz"), bool(colour) + bool(xyz), self.notes)
         if not colour and not xyz:
             raise DatasetError(f"{root}: empty; expected rgb/NAME.png and xyz/NAME.tiff")
         check_partners(colour, xyz, root, "xyz")
@@ -117,16 +130,14 @@ class MVTec3DDataset:
             if label != GOOD:
                 if stem not in truth:
                     raise DatasetError(f"{root / 'gt' / stem}.png: missing; every defect needs its mask")
-                check_mask(truth[stem], header(colour[stem])[0])
+                check_mask(truth[stem], size_of(colour[stem]))
             items.append(
                 Item(
                     name=stem,
                     group=f"{split}/{label}/{stem}",
                     split=split,
                     label=label,
-                    load=partial(
-                        load_points, colour[stem], xyz[stem], pad, unit=1.0, depth_scale=self.depth_scale
-                    ),
+                    load=partial(load_points, colour[stem], xyz[stem], pad, self.conventions),
                     load_mask=partial(load_padded_mask, truth[stem], pad) if stem in truth else no_mask,
                 )
             )
@@ -134,7 +145,7 @@ class MVTec3DDataset:
 
 
 def _fit(colour: Path, xyz: Path) -> Pad:
-    size, points = header(colour)[0], check_xyz(xyz)
+    size, points = size_of(colour), check_points(xyz)
     pad = square_pad(size, points)
     if pad is None:
         raise DatasetError(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from inference.datasets import eyecandies, mvtec3d, realiad_d3
 from inference.datasets.base import Dataset
+from inference.datasets.conventions import Conventions
 from inference.datasets.eyecandies import EyecandiesDataset
 from inference.datasets.files import subfolders
 from inference.datasets.mvtec3d import MVTec3DDataset
-from inference.datasets.pairs import PairsDataset, find_pairs
+from inference.datasets.pairs import PairsDataset, has_pairs
 from inference.datasets.photos import VISA_IMAGES, PhotosDataset, VisaDataset, good_folder, has_photos
 from inference.datasets.realiad_d3 import RealIadD3Dataset
 from inference.datasets.surface import SurfaceDataset
@@ -88,6 +89,7 @@ def open_dataset(
     category: str | None = None,
     same_field: bool | None = None,
     depth_scale: float | None = None,
+    conventions: Conventions | None = None,
 ) -> Dataset:
     """The reader of a folder; its ``kind`` says which layout was found.
 
@@ -97,12 +99,15 @@ def open_dataset(
         category: which product of a whole data set.
         same_field: whether a depth image of another size shows the same field as its colour image.
         depth_scale: metres in a count of the samples' depth, in place of the layout's own.
+        conventions: what else is said of the files' numbers, in place of the layout's own and dataset.json.
 
     Raises:
         DatasetError: an unknown layout or kind, a data set of several categories without ``category``, or
             one that is not there.
     """
     folder = Path(path)
+    said = Conventions(depth_scale=depth_scale, same_field=same_field).over(conventions or Conventions())
+    scale = said.depth_scale
     if kind is None:
         kind, names = recognise(folder)
     else:
@@ -115,8 +120,13 @@ def open_dataset(
             raise DatasetError(f"{folder}: several categories of {kind} ({listed}); name one")
         category = names[0]
     if kind == "realiad_d3":
-        scale = realiad_d3.DEPTH_SCALE if depth_scale is None else depth_scale
-        return RealIadD3Dataset(folder, category or "", depth_scale=scale, same_field=bool(same_field))
+        return RealIadD3Dataset(
+            folder,
+            category or "",
+            depth_scale=realiad_d3.DEPTH_SCALE if scale is None else scale,
+            same_field=bool(said.same_field),
+            conventions=said,
+        )
     product = folder / category if category is not None and names else folder
     if kind not in LOTS and (product / "groups.csv").exists():
         raise DatasetError(
@@ -125,15 +135,16 @@ def open_dataset(
         )
     if kind == "mvtec3d":
         return MVTec3DDataset(
-            product, depth_scale=mvtec3d.DEPTH_SCALE if depth_scale is None else depth_scale
+            product, depth_scale=mvtec3d.DEPTH_SCALE if scale is None else scale, conventions=said
         )
     if kind == "eyecandies":
-        scale = eyecandies.DEPTH_SCALE if depth_scale is None else depth_scale
-        return EyecandiesDataset(product, depth_scale=scale)
+        return EyecandiesDataset(
+            product, depth_scale=eyecandies.DEPTH_SCALE if scale is None else scale, conventions=said
+        )
     if kind in ("mvtec_ad", "visa"):
-        return PhotosDataset(product) if kind == "mvtec_ad" else VisaDataset(product)
+        return PhotosDataset(product, said) if kind == "mvtec_ad" else VisaDataset(product, said)
     reader = PairsDataset if kind == "pairs" else SurfaceDataset
-    return reader(product, depth_scale=depth_scale, same_field=same_field)
+    return reader(product, conventions=said)
 
 
 def _check_kind(kind: str) -> None:
@@ -147,7 +158,7 @@ def _kinds(folder: Path) -> list[str]:
     taught = [folder / split / "good" for split in ("train", "validation")]
     good = [root for split in ("train", "validation") if (root := good_folder(folder / split))]
     judged = [folder / "test" / label for label in subfolders(folder / "test")]
-    paired = any(find_pairs(folder))
+    paired = has_pairs(folder)
     if any((root / "xyz").is_dir() for root in taught + judged):
         found.append("mvtec3d")
     if any(

@@ -27,9 +27,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from inference.datasets.base import GOOD, Item, Notes, no_mask
-from inference.datasets.files import COLOUR_SUFFIXES, has_split, header, images, read_colour, subfolders
+from inference.datasets.conventions import Conventions
+from inference.datasets.files import has_split, images, read_colour, size_of, subfolders
+from inference.datasets.formats import is_beside, is_read
 from inference.datasets.groups import Split, matched, read_groups, split_off
-from inference.datasets.masks import check_mask, masks_of, read_defect, without_masks
+from inference.datasets.masks import PLACES, check_mask, masks_of, read_defect, without_masks
 from inference.errors import DatasetError
 from inference.sample import Sample
 from schemas.regular import read_regular
@@ -40,16 +42,23 @@ VISA_IMAGES = Path("Data/Images")
 _VISA_SPLIT = Path("split_csv/1cls.csv")
 
 
-def photos(folder: Path) -> dict[str, Path]:
-    """The colour images straight in a folder, by name. Raises DatasetError."""
-    return images(folder, COLOUR_SUFFIXES)
+def photos(folder: Path, notes: Notes | None = None) -> dict[str, Path]:
+    """The colour images straight in a folder, by name. Raises DatasetError: depth images among them, too."""
+    found = images(folder, notes, beside=PLACES)
+    for stem, path in found.items():
+        if stem.lower().endswith("_depth"):
+            raise DatasetError(
+                f"{path}: depth among images of a layout of colour alone; put colour into rgb/ and depth "
+                f"into depth/ of {folder}, the same names in both"
+            )
+    return found
 
 
 def has_photos(folder: Path) -> bool:
     """Whether a folder holds images itself and no folder of a sensor."""
     if not folder.is_dir() or any((folder / sensor).is_dir() for sensor in ("rgb", "depth", "xyz")):
         return False
-    return any(path.suffix.lower() in COLOUR_SUFFIXES for path in folder.iterdir() if path.is_file())
+    return any(is_read(path) and not is_beside(path) for path in folder.iterdir() if path.is_file())
 
 
 def label_of(name: str) -> str:
@@ -68,8 +77,9 @@ def good_folder(split: Path) -> Path | None:
 class _Photos:
     """What both layouts share: a validation split taken from train, and items of colour images."""
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, conventions: Conventions | None = None) -> None:
         self.folder = Path(folder)
+        self.conventions = conventions or Conventions()
         if not self.folder.is_dir():
             raise DatasetError(f"{self.folder}: no such folder; give a category's")
         self.name = self.folder.resolve().name
@@ -89,14 +99,14 @@ class _Photos:
         truth: Mapping[str, Path],
     ) -> list[Item]:
         for stem, mask in truth.items():
-            check_mask(mask, header(found[stem])[0])
+            check_mask(mask, size_of(found[stem]))
         return [
             Item(
                 name=stem,
                 group=groups.get(f"{split}/{label}/{stem}", f"{split}/{label}/{stem}"),
                 split=split,
                 label=label,
-                load=partial(_load, path),
+                load=partial(_load, path, self.conventions.colour_bits),
                 load_mask=partial(read_defect, truth[stem]) if stem in truth else no_mask,
             )
             for stem, path in found.items()
@@ -112,8 +122,8 @@ class PhotosDataset(_Photos):
 
     kind = "mvtec_ad"
 
-    def __init__(self, folder: Path | str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path | str, conventions: Conventions | None = None) -> None:
+        super().__init__(folder, conventions)
         self._named = read_groups(self.folder / "groups.csv")
         self._groups: Mapping[str, str] | None = None
 
@@ -147,7 +157,7 @@ class PhotosDataset(_Photos):
         return self._label(split, root)
 
     def _label(self, split: str, root: Path) -> list[Item]:
-        found, label = photos(root), label_of(root.name)
+        found, label = photos(root, self.notes), label_of(root.name)
         if not found:
             raise DatasetError(f"{root}: no images in it; put the {label} ones there")
         truth: dict[str, Path] = {}
@@ -184,8 +194,8 @@ class VisaDataset(_Photos):
 
     kind = "visa"
 
-    def __init__(self, folder: Path | str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path | str, conventions: Conventions | None = None) -> None:
+        super().__init__(folder, conventions)
         self._split = _visa_split(self.folder.parent / _VISA_SPLIT, self.folder.name)
 
     def train(self) -> Sequence[Item]:
@@ -199,7 +209,7 @@ class VisaDataset(_Photos):
     def test(self) -> Sequence[Item]:
         """The good images of the test split, then the defects. Raises DatasetError."""
         root = self.folder / VISA_IMAGES / "Anomaly"
-        found = photos(root)
+        found = photos(root, self.notes)
         truth = masks_of(root, found, shared=self.folder / "Data/Masks/Anomaly")
         if found and not truth:
             self.notes.tell(without_masks(root))
@@ -207,7 +217,7 @@ class VisaDataset(_Photos):
 
     def _normal(self, split: str) -> list[Item]:
         root = self.folder / VISA_IMAGES / "Normal"
-        found = photos(root)
+        found = photos(root, self.notes)
         if not found:
             raise DatasetError(f"{root}: no images in it; expected those of parts without a defect")
         if self._split is None:
@@ -246,5 +256,5 @@ def _visa_split(path: Path, category: str) -> dict[str, str] | None:
     }
 
 
-def _load(path: Path) -> Sample:
-    return Sample(read_colour(path), None)
+def _load(path: Path, bits: int | None) -> Sample:
+    return Sample(read_colour(path, bits), None)

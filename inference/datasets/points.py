@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.datasets.files import read_colour, read_xyz, to_counts
+from inference.datasets.conventions import Conventions
+from inference.datasets.depth import METRIC_SCALE, read_points, to_counts
+from inference.datasets.files import read_colour
 from inference.datasets.masks import read_defect
 from inference.errors import DatasetError
 from inference.sample import Sample
@@ -57,14 +59,22 @@ def square_pad(colour: tuple[int, int], points: tuple[int, int]) -> Pad | None:
     return Pad(top=top, bottom=side - colour[1] - top, left=left, right=side - colour[0] - left)
 
 
-def load_points(colour: Path | None, xyz: Path, pad: Pad, *, unit: float, depth_scale: float) -> Sample:
-    """A sample of a colour and a point image. Raises DatasetError as ``read_xyz`` and ``to_counts`` do.
+def load_points(
+    colour: Path | None,
+    xyz: Path,
+    pad: Pad,
+    conventions: Conventions,
+    *,
+    unit: float = 1.0,
+    scale: float = METRIC_SCALE,
+) -> Sample:
+    """A sample of a colour and a point image. Raises DatasetError as ``read_points`` and ``to_counts`` do.
 
-    ``unit`` is the metres in one unit of the point image.
+    ``unit`` and ``scale`` are metres in a unit of the points and in a count, where nothing was said.
     """
-    z = read_xyz(xyz)[..., 2] * np.float32(unit)
-    rgb = None if colour is None else pad.colour(read_colour(colour))
-    return Sample(rgb, to_counts(z, depth_scale, xyz), depth_scale)
+    z = read_points(xyz, conventions)[..., 2]
+    rgb = None if colour is None else pad.colour(read_colour(colour, conventions.colour_bits))
+    return Sample(rgb, *to_counts(z, conventions, xyz, unit=unit, scale=scale))
 
 
 def load_padded_mask(path: Path, pad: Pad) -> NDArray[np.bool_]:
@@ -85,7 +95,7 @@ def rays_of(paths: Sequence[Path]) -> NDArray[np.float32]:
         raise DatasetError("the directions of the pixels: no point images to take them from")
     sums: list[NDArray[np.float32]] = []
     for path in paths:
-        points = read_xyz(path)
+        points = read_points(path)
         if sums and points.shape[:2] != sums[0].shape[:2]:
             raise DatasetError(
                 f"{path}: {points.shape[1]} x {points.shape[0]} points, {paths[0].name} has "

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.datasets.base import GOOD, Item, Notes, no_mask
-from inference.datasets.files import check_xyz, header
+from inference.datasets.conventions import Conventions
+from inference.datasets.depth import check_points
+from inference.datasets.files import note_content, size_of
 from inference.datasets.groups import Split, split_off
 from inference.datasets.masks import check_mask, read_defect
 from inference.datasets.points import Pad, load_points, rays_of
@@ -65,6 +68,7 @@ class RealIadD3Dataset:
         unit: metres in one unit of the points.
         depth_scale: metres in a count of the samples' depth.
         same_field: whether points of another size than the colour image show the same field.
+        conventions: what else is said of the files' numbers.
 
     Raises:
         DatasetError: a folder, the category or its json is missing, or the json is not as described above.
@@ -80,11 +84,13 @@ class RealIadD3Dataset:
         unit: float = UNIT,
         depth_scale: float = DEPTH_SCALE,
         same_field: bool = False,
+        conventions: Conventions | None = None,
     ) -> None:
         self.root, self.name, self.same_field = Path(root), category, same_field
         if not (unit > 0 and depth_scale > 0):
             raise DatasetError(f"unit {unit!r} and depth_scale {depth_scale!r}: expected metres, above 0")
         self.unit, self.depth_scale = unit, depth_scale
+        self.conventions = replace(conventions or Conventions(), depth_scale=depth_scale)
         self.notes = Notes()
         folder = json_folder(self.root)
         known = category_names(self.root)
@@ -133,7 +139,7 @@ class RealIadD3Dataset:
 
     def _item(self, split: str, entry: Mapping[str, object]) -> Item:
         colour, xyz = self._file(entry, "image_path"), self._file(entry, "xyz_path")
-        size, points = header(colour)[0], check_xyz(xyz)
+        size, points = size_of(colour), check_points(xyz)
         if size != points and not self.same_field:
             raise DatasetError(
                 f"{colour} is {size[0]} x {size[1]} and {xyz} is {points[0]} x {points[1]}: "
@@ -149,7 +155,7 @@ class RealIadD3Dataset:
             group=f"{split}/{name}",
             split=split,
             label=GOOD if good else str(entry["anomaly_class"]),
-            load=partial(load_points, colour, xyz, Pad(), unit=self.unit, depth_scale=self.depth_scale),
+            load=partial(load_points, colour, xyz, Pad(), self.conventions, unit=self.unit),
             load_mask=no_mask if truth is None else partial(read_defect, truth),
         )
 
@@ -163,6 +169,7 @@ class RealIadD3Dataset:
         path = self._base / value
         if not path.is_file() or not path.resolve().is_relative_to(self.root.resolve()):
             raise DatasetError(f"{path}: missing; {self._path.name} names it as {key}: unpack it there")
+        note_content(path, self.notes)
         return path
 
 

@@ -1,12 +1,13 @@
 """The folder layout of aligned colour and depth images with defect masks, read and written.
 
-    FOLDER/train/good/rgb/NAME.jpg       8-bit colour; .jpg, .jpeg or .png
-    FOLDER/train/good/depth/NAME.png     16-bit single channel, 0 = no reading
+    FOLDER/train/good/rgb/NAME.jpg       colour, of any format in ``inference.datasets.formats``
+    FOLDER/train/good/depth/NAME.png     counts of 16 bits, 0 = no reading; or float lengths or points
     FOLDER/validation/good/...           as train; where it is missing, every fifth lot of train
     FOLDER/test/good/...                 as train
     FOLDER/test/KIND/...                 as train, with masks in gt/ (see ``inference.datasets.masks``)
     FOLDER/groups.csv                    optional, "name,group": which images are not independent
-    FOLDER/dataset.json                  optional: {"name": ..., "depth_scale": metres, "same_field": bool}
+    FOLDER/dataset.json                  optional: {"name": ..., "depth_scale": metres, "same_field": bool},
+                                         and the other keys of ``inference.datasets.conventions``
 
 A product with one sensor has one of ``rgb/`` and ``depth/``. Where both are there, each name needs both.
 """
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -26,20 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.datasets.base import GOOD, Dataset, Item, Notes, no_mask
+from inference.datasets.conventions import Conventions
+from inference.datasets.depth import check_pair, load_pair
 from inference.datasets.files import (
-    COLOUR_SUFFIXES,
     check_partners,
+    check_strangers,
     has_split,
-    header,
     images,
-    read_colour,
-    read_depth,
     subfolders,
 )
 from inference.datasets.groups import Groups, Split, matched, read_groups, split_off
-from inference.datasets.masks import check_mask, masks_of, read_defect, without_masks
+from inference.datasets.masks import PLACES, check_mask, masks_of, read_defect, without_masks
 from inference.errors import DatasetError
-from inference.sample import Sample
 from schemas.regular import read_regular
 
 
@@ -57,6 +55,7 @@ class SurfaceDataset:
         same_field: whether a depth image of another size shows the same field as its colour image at another
             resolution. Without it, differing sizes are an error, since the two would not be aligned.
         frames_per_group: how many neighbouring frames make a group.
+        conventions: what else is said of the files' numbers; overrides dataset.json.
 
     Raises:
         DatasetError: the folder is missing, or its groups.csv or dataset.json cannot be read.
@@ -71,18 +70,28 @@ class SurfaceDataset:
         depth_scale: float | None = None,
         same_field: bool | None = None,
         frames_per_group: int = 2,
+        conventions: Conventions | None = None,
     ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DatasetError(f"{self.folder}: no such folder; give the one that has train/ and validation/")
         described = describe(self.folder / "dataset.json")
         self.name = str(described.get("name", self.folder.resolve().name))
-        self.depth_scale = depth_scale_of(described, depth_scale, self.folder / "dataset.json")
-        self.same_field = bool(described.get("same_field", False)) if same_field is None else same_field
+        self.conventions = told(self.folder, described, depth_scale, same_field, conventions)
         self._frames_per_group = max(1, frames_per_group)
         self.notes = Notes()
         self._named_groups = read_groups(self.folder / "groups.csv")
         self._groups: Groups | None = None
+
+    @property
+    def depth_scale(self) -> float | None:
+        """Metres in a count, where it is known."""
+        return self.conventions.depth_scale
+
+    @property
+    def same_field(self) -> bool:
+        """Whether depth of another size shows the colour image's field."""
+        return bool(self.conventions.same_field)
 
     def train(self) -> Sequence[Item]:
         """Good frames to learn from. Raises DatasetError naming the first file that is wrong."""
@@ -139,8 +148,9 @@ class SurfaceDataset:
                 "are held out then",
             }.get(split, "make the folder or leave this label out")
             raise DatasetError(f"{root}: missing; {use}")
-        colour = images(root / "rgb", COLOUR_SUFFIXES)
-        depth = images(root / "depth", (".png",))
+        colour, depth = images(root / "rgb", self.notes), images(root / "depth", self.notes)
+        known = ("rgb", "depth", *PLACES)
+        check_strangers(root, known, ("rgb", "depth"), bool(colour) + bool(depth), self.notes)
         if not colour and not depth:
             raise DatasetError(f"{root}: empty; put colour images in rgb/ and 16-bit depth images in depth/")
         if colour and depth:
@@ -159,42 +169,28 @@ class SurfaceDataset:
                     group=self.group_of(stem),
                     split=split,
                     label=label,
-                    load=partial(_load, colour.get(stem), depth.get(stem), self.depth_scale),
+                    load=partial(load_pair, colour.get(stem), depth.get(stem), self.conventions),
                     load_mask=partial(read_defect, truth[stem]) if stem in truth else no_mask,
                 )
             )
         return items
 
     def _check(self, colour: Path | None, depth: Path | None, truth: Path | None) -> None:
-        """Sizes and depths from the headers alone, so that a mistake shows before long work begins."""
-        colour_size = header(colour)[0] if colour else None
-        if depth is not None:
-            size, mode = header(depth)
-            if not mode.startswith("I"):
-                raise DatasetError(
-                    f"{depth}: {mode} image; depth must be a 16-bit single-channel png of sensor counts"
-                )
-            if colour_size is not None and size != colour_size and not self.same_field:
-                raise DatasetError(
-                    f"{colour} is {colour_size[0]} x {colour_size[1]} and {depth} is {size[0]} x {size[1]}: "
-                    "align them to one size, or set same_field if both show exactly the same field"
-                )
-            frame_size = colour_size or size
-        else:
-            assert colour_size is not None
-            frame_size = colour_size
+        size = check_pair(colour, depth, same_field=self.same_field)
         if truth is not None:
-            check_mask(truth, frame_size)
+            check_mask(truth, size)
 
 
-def depth_scale_of(described: Mapping[str, object], given: float | None, where: Path) -> float | None:
-    """Metres per count as asked for, or as dataset.json says, or None. Raises DatasetError."""
-    scale = described.get("depth_scale") if given is None else given
-    if scale is None:
-        return None
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
-        raise DatasetError(f"{where}: depth_scale {scale!r} is not metres per count")
-    return float(scale)
+def told(
+    folder: Path,
+    described: Mapping[str, object],
+    depth_scale: float | None,
+    same_field: bool | None,
+    conventions: Conventions | None,
+) -> Conventions:
+    """What is said of a folder's files: by the caller, then by its dataset.json. Raises DatasetError."""
+    said = (conventions or Conventions()).over(Conventions.of(described, folder / "dataset.json"))
+    return Conventions(depth_scale=depth_scale, same_field=same_field).over(said)
 
 
 def describe(path: Path) -> dict[str, object]:
@@ -210,14 +206,6 @@ def describe(path: Path) -> dict[str, object]:
     if not isinstance(described, dict):
         raise DatasetError(f'{path}: expected a map such as {{"depth_scale": 0.0001}}')
     return described
-
-
-def _load(colour: Path | None, depth: Path | None, depth_scale: float | None) -> Sample:
-    return Sample(
-        None if colour is None else read_colour(colour),
-        None if depth is None else read_depth(depth),
-        depth_scale if depth is not None else None,
-    )
 
 
 def write_surface_layout(dataset: Dataset, folder: Path, *, quality: int = 92) -> Path:

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from inference.datasets.files import COLOUR_SUFFIXES
+from inference.datasets.formats import SUFFIXES
 
 _MOST_FILES = 20_000
 _MOST_FOLDERS = 8
@@ -30,7 +30,7 @@ def survey(folder: Path) -> str:
 def nearest(folder: Path) -> str:
     """What to do to make it the layout that it is nearest to."""
     counted = _counted(folder)
-    pictures = [place for place, suffixes in counted.items() if any(s in COLOUR_SUFFIXES for s in suffixes)]
+    pictures = [place for place, suffixes in counted.items() if any(s in SUFFIXES for s in suffixes)]
     names = {part.lower() for place in counted for part in place.split("/")}
     if any(suffix in _CLOUDS for suffixes in counted.values() for suffix in suffixes):
         return (

@@ -1,8 +1,9 @@
-"""Float images in TIFF files, which Pillow does not read and OpenCV reads without checking.
+"""Headers of TIFF files, whose pixels OpenCV reads without checking.
 
-Pillow knows no float image of three channels. OpenCV reads one, in reverse channel order, and may fill what a
-cut file lacks with zeros, which here would read as missing points. So the header is read first (TIFF 6.0, and
-BigTIFF): it gives size and type without decoding, and says where in the file the pixels must be.
+Pillow knows no float image of three channels. OpenCV reads one, and may fill what a cut file lacks with
+zeros, which here would read as missing points; of several pages it reads the first alone. So the header is
+read before (TIFF 6.0, and BigTIFF): it gives size and type without decoding, says where in the file the
+pixels must be, and counts the pages.
 """
 
 from __future__ import annotations
@@ -12,17 +13,15 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from inference.errors import DatasetError
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q", 18: "Q"}
 _WIDTH, _HEIGHT, _BITS, _SAMPLES, _PLANAR, _FORMAT = 256, 257, 258, 277, 284, 339
 _OFFSETS, _LENGTHS = (273, 324), (279, 325)  # of strips, of tiles
+_SUBFILE = 254
 _FLOAT = 3
+_MOST_PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ class TiffHeader:
         is_float: samples are IEEE floats, not integers.
         planar: channels are stored one after the other instead of pixel by pixel.
         end: the last byte of the pixels, plus one; a shorter file was cut off.
+        pages: images in the file, smaller copies of the first left out.
     """
 
     size: tuple[int, int]
@@ -44,6 +44,7 @@ class TiffHeader:
     is_float: bool
     planar: bool
     end: int
+    pages: int = 1
 
     @property
     def kind(self) -> str:
@@ -54,7 +55,7 @@ class TiffHeader:
 def tiff_header(data: bytes | mmap.mmap, path: Path) -> TiffHeader:
     """Of the file ``path`` with the content ``data``. Raises DatasetError where it is no TIFF file."""
     try:
-        tags = _tags(data)
+        tags, following = _tags(data)
         sizes = tags[_WIDTH][0], tags[_HEIGHT][0]
         offsets = next(tags[tag] for tag in _OFFSETS if tag in tags)
         lengths = next(tags[tag] for tag in _LENGTHS if tag in tags)
@@ -66,6 +67,7 @@ def tiff_header(data: bytes | mmap.mmap, path: Path) -> TiffHeader:
             is_float=tags.get(_FORMAT, (1,))[0] == _FLOAT,
             planar=tags.get(_PLANAR, (1,))[0] == 2 and tags.get(_SAMPLES, (1,))[0] > 1,
             end=max(ends),
+            pages=1 + _further_pages(data, following),
         )
     except (struct.error, KeyError, IndexError, ValueError, StopIteration):
         raise DatasetError(
@@ -73,14 +75,25 @@ def tiff_header(data: bytes | mmap.mmap, path: Path) -> TiffHeader:
         ) from None
 
 
-def _tags(data: bytes | mmap.mmap) -> dict[int, tuple[int, ...]]:
+def _further_pages(data: bytes | mmap.mmap, at: int) -> int:
+    count, seen = 0, set[int]()
+    while 0 < at < len(data) and at not in seen and len(seen) < _MOST_PAGES:
+        seen.add(at)
+        tags, at = _tags(data, at)
+        count += not tags.get(_SUBFILE, (0,))[0] & 1
+    return count
+
+
+def _tags(data: bytes | mmap.mmap, at: int | None = None) -> tuple[dict[int, tuple[int, ...]], int]:
+    """The tags of the page at a byte, the first where none is given, and where the next page is, or 0."""
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     (version,) = struct.unpack_from(order + "H", data, 2)
     if version not in (42, 43):
         raise ValueError(version)
     big = version == 43
     word, count_code, entry, inline = ("Q", "Q", 20, 8) if big else ("I", "H", 12, 4)
-    (at,) = struct.unpack_from(order + word, data, 8 if big else 4)
+    if at is None:
+        (at,) = struct.unpack_from(order + word, data, 8 if big else 4)
     (entries,) = struct.unpack_from(order + count_code, data, at)
     at += struct.calcsize(order + count_code)
     tags: dict[int, tuple[int, ...]] = {}
@@ -94,7 +107,8 @@ def _tags(data: bytes | mmap.mmap) -> dict[int, tuple[int, ...]]:
         if count * _SIZES[kind] > inline:
             (value,) = struct.unpack_from(order + word, data, value)
         tags[tag] = struct.unpack_from(f"{order}{count}{_CODES[kind]}", data, value)
-    return tags
+    (following,) = struct.unpack_from(order + word, data, at + entries * entry)
+    return tags, following
 
 
 def read_tiff(path: Path) -> TiffHeader:
@@ -105,36 +119,5 @@ def read_tiff(path: Path) -> TiffHeader:
             return tiff_header(data, path)
     except ValueError:
         raise DatasetError(f"{path}: empty file; copy it again") from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def read_float_tiff(path: Path, *, channels: int) -> NDArray[np.float32]:
-    """The pixels of a float TIFF, (H, W) for one channel and (H, W, channels) for more, in file order.
-
-    Raises:
-        DatasetError: no TIFF file, not of that type, or cut off.
-    """
-    data = _bytes(path)
-    header = tiff_header(data, path)
-    if not header.is_float or header.channels != channels or header.bits not in (32, 64) or header.planar:
-        planes = " in separate planes" if header.planar else ""
-        raise DatasetError(
-            f"{path}: {header.kind} image{planes}; expected {channels} channel(s) of 32-bit floats, "
-            "stored pixel by pixel"
-        )
-    image = None
-    if header.end <= len(data):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise DatasetError(f"{path}: damaged or cut off; copy it again")
-    # OpenCV turns three channels from file order to the reverse, whatever they mean.
-    turned = image[..., ::-1] if channels == 3 else image
-    return np.ascontiguousarray(turned, dtype=np.float32)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from inference.datasets.files import read_xyz
+from inference.datasets.depth import read_points
 from inference.datasets.mvtec3d import MVTec3DDataset
 from inference.datasets.points import square_pad
-from inference.datasets.tiff import read_float_tiff, read_tiff
+from inference.datasets.tiff import read_tiff
 from inference.errors import DatasetError
 from tests.inference.tiff_files import cloud, write_tiff
 
@@ -86,7 +86,7 @@ def test_colour_is_read_in_rgb_order(folder: Path) -> None:
 
 def test_a_pixel_that_no_cloud_has_gets_the_ray_of_the_pinhole(folder: Path) -> None:
     for path in (folder / "train/good/xyz").iterdir():
-        points = read_xyz(path)
+        points = read_points(path)
         points[4:6] = 0
         write_tiff(path, points)
     expected = cloud(HEIGHT, WIDTH, 1.0)
@@ -98,7 +98,7 @@ def test_a_pixel_that_no_cloud_has_gets_the_ray_of_the_pinhole(folder: Path) -> 
 def test_points_that_no_camera_could_have_seen_have_no_rays(folder: Path) -> None:
     rng = np.random.default_rng(3)
     for path in (folder / "train/good/xyz").iterdir():
-        points = read_xyz(path)
+        points = read_points(path)
         points[..., :2] = rng.normal(0, 0.2, (*points.shape[:2], 2))
         points[0] = 0
         write_tiff(path, points)
@@ -111,7 +111,7 @@ def test_points_padded_to_a_square_get_colour_and_mask_padded_alike(folder: Path
     top, left = (side - HEIGHT) // 2, (side - WIDTH) // 2
     for path in folder.glob("*/*/xyz/*.tiff"):
         square = np.zeros((side, side, 3), np.float32)
-        square[top : top + HEIGHT, left : left + WIDTH] = read_xyz(path)
+        square[top : top + HEIGHT, left : left + WIDTH] = read_points(path)
         write_tiff(path, square)
     item = MVTec3DDataset(folder).test()[1]
     sample, mask = item.sample(), item.mask()
@@ -150,42 +150,53 @@ def test_only_the_published_square_is_taken_for_padding(
 
 
 def nan(path: Path) -> None:
-    points = read_xyz(path)
+    points = read_points(path)
     points[3, 4, 1] = np.nan
     write_tiff(path, points)
 
 
 def infinite(path: Path) -> None:
-    points = read_xyz(path)
+    points = read_points(path)
     points[3, 4] = np.inf, -np.inf, 1
     write_tiff(path, points)
 
 
 def behind(path: Path) -> None:
-    points = read_xyz(path)
+    points = read_points(path)
     points[3, 4, 2] = -0.1
     write_tiff(path, points)
 
 
 def far(path: Path) -> None:
-    points = read_xyz(path)
+    points = read_points(path)
     points[3, 4] *= 4
     write_tiff(path, points)
 
 
 def cut(path: Path) -> None:
-    points = read_xyz(path)
+    points = read_points(path)
     write_tiff(path, points, tags_first=True)
     path.write_bytes(path.read_bytes()[:-40])
 
 
 LOADED: list[tuple[str, Callable[[Path], None], str]] = [
-    ("nan", nan, "1 points are not finite"),
-    ("infinite", infinite, "1 points are not finite"),
     ("behind", behind, "1 points are not in front of the sensor"),
     ("far", far, "depth_scale of at least 3.1e-05"),
     ("cut", cut, "damaged or cut off"),
 ]
+
+
+@pytest.mark.parametrize("unread", [nan, infinite])
+def test_a_point_that_is_not_finite_is_no_reading(folder: Path, unread: Callable[[Path], None]) -> None:
+    items = MVTec3DDataset(folder).train()
+    before = items[1].sample().depth
+    unread(folder / "train/good/xyz/001.tiff")
+    after = items[1].sample().depth
+    assert before is not None
+    assert after is not None
+    assert (before[3, 4] > 0, after[3, 4]) == (True, 0)
+    after[3, 4] = before[3, 4]
+    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize(("mistake", "words"), [m[1:] for m in LOADED], ids=[m[0] for m in LOADED])
@@ -202,7 +213,7 @@ def test_a_wrong_point_image_is_named_when_it_is_loaded(
 
 
 def half(path: Path) -> None:
-    write_tiff(path, read_xyz(path)[:, : WIDTH // 2])
+    write_tiff(path, read_points(path)[:, : WIDTH // 2])
 
 
 FOUND: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
@@ -247,7 +258,7 @@ def test_tiff_channels_keep_the_order_of_the_file(
     points = cloud(3, 5, 0.4).astype(dtype)
     path = tmp_path / "a.tiff"
     write_tiff(path, points, order=order, big=big, tags_first=tags_first)
-    np.testing.assert_array_equal(read_xyz(path), points.astype(np.float32))
+    np.testing.assert_array_equal(read_points(path), points.astype(np.float32))
     header = read_tiff(path)
     assert (header.size, header.channels, header.bits) == ((5, 3), 3, points.dtype.itemsize * 8)
 
@@ -256,7 +267,7 @@ def test_a_tiff_of_another_type_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tiff"
     write_tiff(path, np.ones((4, 4, 3), np.uint16))
     with pytest.raises(DatasetError, match="3-channel 16-bit integer"):
-        read_float_tiff(path, channels=3)
+        read_points(path)
     write_tiff(path, np.ones((4, 4, 3), np.float32), planar=2)
     with pytest.raises(DatasetError, match="separate planes"):
-        read_float_tiff(path, channels=3)
+        read_points(path)

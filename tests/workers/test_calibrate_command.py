@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from inference.datasets.conventions import Conventions
 from inference.datasets.surface import write_surface_layout
 from inference.datasets.synthetic import SyntheticDataset
 from inference.roi import Roi
@@ -132,6 +133,7 @@ def test_wrong_frames_cost_one_line(call: Call, tmp_path: Path) -> None:
     image(tmp_path / "rgb_only/rgb/a.png", np.zeros((8, 8, 3), np.uint8))
     image(tmp_path / "rgb_only/rgb/b.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("no image")
     np.save("flat.npy", np.ones((4, 4), np.float32))
 
     def frames(*words: str) -> tuple[str, ...]:
@@ -140,9 +142,9 @@ def test_wrong_frames_cost_one_line(call: Call, tmp_path: Path) -> None:
     assert_one_line(call(*frames("--frames", "zero")), WRONG, "a.png", "zero throughout")
     assert_one_line(call(*frames("--frames", "sizes")), WRONG, "b.png", "32 x 32", "64 x 64")
     assert_one_line(call(*frames("--frames", "colour")), WRONG, "a.png", "16-bit")
-    assert_one_line(call(*frames("--frames", "empty")), WRONG, "empty", "no depth images")
-    assert_one_line(call(*frames("--frames", "none.png")), WRONG, "none.png", "No such file")
-    assert_one_line(call(*frames("--frames", "a.txt")), WRONG, "a.txt", "no depth image")
+    assert_one_line(call(*frames("--frames", "empty")), WRONG, "empty", "no images")
+    assert_one_line(call(*frames("--frames", "none.png")), WRONG, "none.png", "no such file")
+    assert_one_line(call(*frames("--frames", "a.txt")), WRONG, "a.txt", "not read", "png, jpg")
     assert_one_line(call(*frames("--data", "empty")), WRONG, "empty", "no layout that is known")
     assert_one_line(
         call(*frames("--frames", "sizes/a.png", "--rays", "flat.npy")), WRONG, "flat.npy", "(H, W, 3)"
@@ -156,7 +158,7 @@ def test_wrong_frames_cost_one_line(call: Call, tmp_path: Path) -> None:
 def test_many_frames_are_thinned_evenly(tmp_path: Path) -> None:
     for number in range(MOST_FRAMES + 36):
         image(tmp_path / f"{number:03d}.png", np.full((4, 4), number + 1, np.uint16))
-    found = read_frames([tmp_path], None)
+    found = read_frames([tmp_path], Conventions())
     assert len(found) == MOST_FRAMES
     assert (found[0][0], found[-1][0]) == ("000.png", f"{MOST_FRAMES + 35:03d}.png")
 

@@ -130,7 +130,7 @@ def test_bad_files_are_errors_with_their_reason_and_their_neighbours_are_scored_
         ("b_empty", "dataset: "),
         ("c_small", "size: "),
         ("d_8bit", "dataset: "),
-        ("e_negative", "infinite or negative"),
+        ("e_negative", "distances are negative"),
         ("f_text", "numpy.save"),
     ):
         row = after.pop(name)

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from inference.datasets.base import GOOD, Item
-from inference.datasets.files import header, read_colour, read_depth
+from inference.datasets.depth import read_counts
+from inference.datasets.files import read_colour, size_of
 from inference.datasets.groups import read_groups
 from inference.errors import DatasetError
 from inference.sample import Sample
@@ -199,7 +200,7 @@ def _unfit(
             return "its record names another part's file"
         path = root / file
         try:
-            width, height = header(path)[0]
+            width, height = size_of(path)
             if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
                 return f"its {name} file is not the one that was saved"
         except (OSError, DatasetError):
@@ -239,5 +240,5 @@ def _lots(records: list[Record], named: Mapping[str, str]) -> list[str]:
 def _load(root: Path, record: Record) -> Sample:
     stem = stem_of(record.label.part)
     rgb = read_colour(root / f"{stem}-rgb.png") if "rgb" in record.saved else None
-    depth = read_depth(root / f"{stem}-depth.png") if "depth" in record.saved else None
+    depth = read_counts(root / f"{stem}-depth.png") if "depth" in record.saved else None
     return Sample(rgb=rgb, depth=depth, depth_scale=record.depth_scale)

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from inference.belt import cell_pixels
-from inference.datasets.files import COLOUR_SUFFIXES, images
+from inference.datasets.base import Notes, notes_of
+from inference.datasets.conventions import Conventions
+from inference.datasets.depth import load_pair
+from inference.datasets.files import check_readable, images, note_content
 from inference.datasets.open import open_dataset
-from inference.datasets.pairs import DEPTH_SUFFIXES, load_pair
 from inference.errors import DatasetError
 from inference.plane import TUKEY
 from inference.roi import Roi
@@ -42,6 +44,7 @@ def run_calibrate(
     pitch: float | None,
     depth_scale: float | None,
     same_field: bool | None,
+    conventions: Conventions | None = None,
     out: Path,
     json_file: Path | None,
 ) -> None:
@@ -56,13 +59,20 @@ def run_calibrate(
     ray_map = None if rays is None else _load_rays(rays)
     notes: list[str] = []
     if data is not None:
-        dataset = open_dataset(data, category=category, same_field=same_field, depth_scale=depth_scale)
+        dataset = open_dataset(
+            data,
+            category=category,
+            same_field=same_field,
+            depth_scale=depth_scale,
+            conventions=conventions,
+        )
         items = _thinned(list(dataset.train()))
         with console.progress() as report:
             found = []
             for index, item in enumerate(items):
                 found.append((item.name, item.sample()))
                 report("reading", index + 1, len(items))
+        notes += notes_of(dataset)
         measure = getattr(dataset, "rays", None)
         if measure is not None and pinhole is None and ray_map is None and pitch is None:
             try:
@@ -70,7 +80,10 @@ def run_calibrate(
             except DatasetError as error:
                 notes.append(f"the data set's directions of the pixels cannot be used: {error}")
     else:
-        found = read_frames(frames, depth_scale)
+        said = Conventions(depth_scale=depth_scale).over(conventions or Conventions())
+        remarks = Notes()
+        found = read_frames(frames, said, remarks)
+        notes += remarks
     calibration = calibrate(
         found, name=name, pinhole=pinhole, ray_map=ray_map, pitch=pitch, depth_scale=depth_scale
     )
@@ -82,7 +95,8 @@ def run_calibrate(
     notes += calibration.unusual
     console.out.print(_table(calibration))
     for note in notes:
-        console.out.print(f"[yellow]look:[/yellow] {note}", highlight=False)
+        console.out.print("look:", style="yellow", end=" ")
+        console.out.print(note, markup=False, highlight=False)
     console.out.print(f"picture: {picture} (left the region of interest, right the height over the plane)")
     console.out.print(f"station: {out}")
     console.write_json(json_file, {"station": str(out), "unusual": notes, **station.to_map()})
@@ -99,21 +113,20 @@ def parse_intrinsics(text: str) -> Pinhole:
     return Pinhole(fx, fy, cx, cy)
 
 
-def read_frames(paths: Sequence[Path], depth_scale: float | None) -> Frames:
+def read_frames(paths: Sequence[Path], conventions: Conventions, notes: Notes | None = None) -> Frames:
     """Samples of depth images, and of folders of depth images, with their names. Raises DatasetError."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = list(images(path, DEPTH_SUFFIXES).values())
-            if not inside:
-                raise DatasetError(f"{path}: no depth images in it ({', '.join(DEPTH_SUFFIXES)})")
-            files += inside
-        elif path.suffix.lower() in DEPTH_SUFFIXES:
-            files.append(path)
-        else:
-            hint = " colour images go with --data" if path.suffix.lower() in COLOUR_SUFFIXES else ""
-            raise DatasetError(f"{path}: no depth image; use one of {', '.join(DEPTH_SUFFIXES)}.{hint}")
-    return [(path.name, load_pair(None, path, depth_scale)) for path in _thinned(files)]
+            files += images(path, notes).values()
+            continue
+        if not path.exists():
+            raise DatasetError(f"{path}: no such file; name a depth image, or a folder of them")
+        check_readable(path)
+        if notes is not None:
+            note_content(path, notes)
+        files.append(path)
+    return [(path.name, load_pair(None, path, conventions)) for path in _thinned(files)]
 
 
 def _thinned(values: list[T]) -> list[T]:

@@ -9,6 +9,7 @@ from typing import cast
 
 from rich.table import Table
 
+from inference.datasets.conventions import Conventions
 from inference.datasets.synthetic import SyntheticPart
 from schemas.payload import ColourEncoding
 from workers.bus.base import Bus
@@ -54,6 +55,7 @@ def run_capture(
     send_expired: bool = False,
     triggers_mb: float | None = None,
     same_field: bool | None,
+    conventions: Conventions | None = None,
     seed: int,
     size: int,
     json_file: Path | None,
@@ -68,7 +70,10 @@ def run_capture(
     source: FolderSource | SyntheticLine
     expects: Sequence[str] = ("rgb", "depth")
     if data is not None:
-        source = FolderSource(data, split=split, loop=loop, limit=count, same_field=same_field)
+        source = FolderSource(
+            data, split=split, loop=loop, limit=count, same_field=same_field, conventions=conventions
+        )
+        console.tell(source.notes)
         expects = source.expects
     else:
         source = SyntheticLine(SyntheticPart(seed, size), count=count or 100, seed=seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from inference.bundle import read_bundle
 from inference.datasets.base import Dataset, notes_of
+from inference.datasets.conventions import Conventions
 from inference.datasets.open import categories, open_dataset
 from inference.errors import DatasetError
 from inference.evaluate import evaluate
@@ -32,7 +33,7 @@ class Asked:
         bundles: folders MODELS/NAME/VERSION, all on the same data. models: a models folder instead, where
             each category of a data set is judged by the latest bundle of that name.
         data: the labelled folder. kind, category: its layout and product, where they are not recognised.
-        same_field: depth of another size shows the same field.
+        same_field: depth of another size shows the same field. conventions: what else is said of the files.
         device, runtime: what the networks run on, and where those are that no bundle holds.
         bootstrap, seed: of the intervals.
         grant, max_miss: modes to grant, and the miss rate that is accepted. revoke: modes to take back.
@@ -44,6 +45,7 @@ class Asked:
     kind: str | None = None
     category: str | None = None
     same_field: bool | None = None
+    conventions: Conventions | None = None
     device: str = "cpu"
     runtime: Runtime | None = None
     bootstrap: int = 1000
@@ -137,7 +139,7 @@ def as_json(reports: Sequence[Report], *, categories: bool) -> dict[str, Any]:
 def _pairs(asked: Asked, data: Path) -> list[tuple[Path, Dataset]]:
     """Which bundle is judged on which data set."""
     if asked.models is None:
-        dataset = open_dataset(data, kind=asked.kind, category=asked.category, same_field=asked.same_field)
+        dataset = _opened(asked, data, asked.category)
         return [(bundle, dataset) for bundle in asked.bundles]
     found = categories(data, kind=asked.kind)
     if not found:
@@ -153,11 +155,17 @@ def _pairs(asked: Asked, data: Path) -> list[tuple[Path, Dataset]]:
             f"models folder {asked.models}: no bundle for {', '.join(lacking)}; "
             f"run `crosscheck teach {lacking[0]}` with its data, or name one --category"
         )
-    return [
-        (folder, open_dataset(data, kind=asked.kind, category=name, same_field=asked.same_field))
-        for name, folder in folders.items()
-        if folder is not None
-    ]
+    return [(folder, _opened(asked, data, name)) for name, folder in folders.items() if folder is not None]
+
+
+def _opened(asked: Asked, data: Path, category: str | None) -> Dataset:
+    return open_dataset(
+        data,
+        kind=asked.kind,
+        category=category,
+        same_field=asked.same_field,
+        conventions=asked.conventions,
+    )
 
 
 def _latest(product: Path) -> Path | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from inference.datasets.base import Item
+from inference.datasets.conventions import Conventions
 from inference.datasets.found import find_frames
 from inference.errors import InferenceError
 from inference.inspection import Inspection
@@ -223,11 +224,13 @@ def run_inspect(
     min_coverage: float | None,
     kind: str | None = None,
     category: str | None = None,
+    conventions: Conventions | None = None,
     device: str = "cpu",
     runtime: Runtime | None = None,
 ) -> int:
     """Inspect every frame of a folder; 0 where all of them were scored, 1 where one is ERROR."""
-    frames = find_frames(data, split=split, kind=kind, category=category)
+    frames = find_frames(data, split=split, kind=kind, category=category, conventions=conventions)
+    console.tell(frames.notes)
     torch.set_num_threads(1)
     at_once = frames_at_once(jobs)
     inspector = Inspector.load(bundle, device=device, parallel=at_once, runtime=runtime)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from inference.bundle import read_bundle
 from inference.datasets.base import Dataset, Item, notes_of
+from inference.datasets.conventions import Conventions
 from inference.datasets.open import open_dataset
 from inference.features.base import sub
 from inference.foreground import Foreground, Found
@@ -37,13 +38,14 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Which frames: a folder, its layout and product where they must be told, their station, and the folder
-    of parts that people have labelled on the board."""
+    """Which frames: a folder, its layout and product where they must be told, what is said of its files,
+    their station, and the folder of parts that people have labelled on the board."""
 
     data: Path
     kind: str | None = None
     category: str | None = None
     same_field: bool | None = None
+    conventions: Conventions | None = None
     station: Path | None = None
     review: Path | None = None
 
@@ -59,7 +61,11 @@ def run_teach(
 ) -> None:
     """Teach a product from a folder and say what was found."""
     dataset = open_dataset(
-        source.data, kind=source.kind, category=source.category, same_field=source.same_field
+        source.data,
+        kind=source.kind,
+        category=source.category,
+        same_field=source.same_field,
+        conventions=source.conventions,
     )
     try:
         check(dataset, settings)  # before any network is loaded

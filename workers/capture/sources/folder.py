@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from inference.datasets.base import Dataset, Item
+from inference.datasets.base import Dataset, Item, notes_of
+from inference.datasets.conventions import Conventions
 from inference.datasets.open import open_dataset
 from workers.capture.sources.base import Shot
 from workers.errors import SourceError
@@ -22,6 +23,7 @@ class FolderSource:
         loop: begin again at the end, for ever.
         limit: stop after so many shots.
         same_field: colour and depth of a folder may differ in size and still cover the same field of view.
+        conventions: what is said of the numbers in a folder's files; overrides its dataset.json.
 
     Raises:
         SourceError: an unknown split, or one without frames.
@@ -36,16 +38,23 @@ class FolderSource:
         loop: bool = False,
         limit: int | None = None,
         same_field: bool | None = None,
+        conventions: Conventions | None = None,
     ) -> None:
         if split not in _SPLITS:
             raise SourceError(f"split {split!r}: use one of {', '.join(_SPLITS)}")
         if limit is not None and limit < 0:
             raise SourceError(f"limit {limit}: use 0 or more shots")
-        dataset: Dataset = open_dataset(data, same_field=same_field) if isinstance(data, Path) else data
+        dataset: Dataset = (
+            open_dataset(data, same_field=same_field, conventions=conventions)
+            if isinstance(data, Path)
+            else data
+        )
         reads = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self._items: Sequence[Item] = reads[split]()
         if not self._items:
             raise SourceError(f"dataset {dataset.name}: its split {split!r} has no frames to replay")
+        self.notes = notes_of(dataset)
+        """What a person should know of the files, a sentence each."""
         self._loop = loop
         self._limit = limit
         first = self._items[0].sample()
