@@ -4,6 +4,9 @@ Rotation, where a size is given: before a line that would make NAME larger, NAME
 NAME becomes NAME.1, and a new NAME is made. Lines are never moved or changed: the inode of a file stays with
 its lines, so a reader that keeps the file open reads it to its end, sees that NAME is another inode now, and
 goes on with NAME.1, NAME.2, ... backwards from the inode that it had. Only files past ``keep`` are deleted.
+
+Others rotate too: each line is to be in the file that NAME stands for. Where NAME was moved, deleted or
+replaced, the log goes on at NAME with an alarm, and a line that met the old file is written once more.
 """
 
 from __future__ import annotations
@@ -69,6 +72,7 @@ class AgentLog:
         self._lock = threading.Lock()
         # A full disk takes a part of a line: the next one is not to be lost with it.
         self._torn = False
+        self._end = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = self._opened()
@@ -133,16 +137,47 @@ class AgentLog:
     def _write(self, data: bytes) -> None:
         with self._lock:
             try:
+                self._follow_name()
                 self._rotate_for(len(data))
-                if self._torn:
-                    data = b"\n" + data
-                while data:
-                    data = data[os.write(self._fd, data) :]
-                    self._torn = bool(data)
+                self._append(data)
+                if self._follow_name():  # moved in this very moment: readers of the name miss it else
+                    self._append(data)
             except OSError as error:
                 raise SourceError(
                     f"agent log {self.path}: {error.strerror}; without it parts cannot be counted"
                 ) from None
+
+    def _append(self, data: bytes) -> None:
+        if self._torn:
+            data = b"\n" + data
+        while data:
+            data = data[os.write(self._fd, data) :]
+            self._torn = bool(data)
+        self._end = os.lseek(self._fd, 0, os.SEEK_CUR)
+
+    def _follow_name(self) -> bool:
+        """See that the open file is the one at the name, or go on with that one; whether it was another."""
+        mine = os.fstat(self._fd)
+        try:
+            there = self.path.stat()
+            if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                if mine.st_size < self._end:
+                    _log.error(
+                        events.LOG_CUT, alarm=True, path=str(self.path), bytes=self._end - mine.st_size
+                    )
+                    self._end = mine.st_size
+                return False
+            was = "replaced by another file"
+        except (FileNotFoundError, NotADirectoryError):
+            was = "moved away or deleted"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        old, self._fd = self._fd, self._opened()
+        os.close(old)
+        size = os.fstat(self._fd).st_size
+        self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
+        self._end = size
+        _log.error(events.LOG_MOVED, alarm=True, path=str(self.path), was=was)
+        return True
 
     def _rotate_for(self, size: int) -> None:
         if self._rotate_bytes is None:
@@ -161,6 +196,7 @@ class AgentLog:
         self.path.rename(self._numbered(1))
         full, self._fd = self._fd, self._opened()
         os.close(full)
+        self._end = 0
 
     # After a crash
 

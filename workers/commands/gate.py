@@ -139,6 +139,8 @@ def _show(report: GateReport, checked: Audit, *, moves: bool, early: bool) -> No
         say(f"challenge parts: {report.challenges_passed} rejected, {report.challenges_failed} not")
     if report.unseen:
         say(f"[red]{report.unseen} parts were counted by the PLC and not seen here[/red]")
+    if report.untold:
+        say(f"[red]{report.untold} parts of the agent are not in its trigger log[/red]")
     if report.alarms:
         alarms = ", ".join(f"{name} {count}" for name, count in sorted(report.alarms.items()))
         say(f"[red]alarms[/red]: {alarms}", highlight=False)

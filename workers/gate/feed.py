@@ -85,6 +85,7 @@ class VerdictFeed:
             the stream was trimmed or lost.
         retry_s: after a failure Redis is left alone for this long.
         ask: called in each step, for others who speak with the store on the same thread.
+        heard: told of each part whose verdict comes in the stream behind those that were there at the start.
     """
 
     def __init__(
@@ -99,7 +100,10 @@ class VerdictFeed:
         check_before_s: float = 0.1,
         retry_s: float = 0.5,
         ask: Sequence[Callable[[], None]] = (),
+        heard: Callable[[PartKey], None] = lambda _: None,
     ) -> None:
+        self._heard = heard
+        self._caught_up = False
         self._store = store
         self._station = station
         self._clock = clock
@@ -206,7 +210,10 @@ class VerdictFeed:
             for entry in entries:
                 self._file(entry.part, entry.verdict, now, stated=entry.decision)
                 self._cursor = entry.id
+                if self._caught_up:
+                    self._heard(entry.part)
             if len(entries) < _READ:
+                self._caught_up = True
                 return
             block_ms = 0
 

@@ -32,6 +32,7 @@ from workers.clock import Clock, SystemClock
 from workers.errors import SourceError
 from workers.gate import events
 from workers.gate.actuators import Actuator
+from workers.gate.agent_count import AgentCount
 from workers.gate.challenge import Challenges, ChallengeSettings, ChallengeStore
 from workers.gate.counter import CounterWatch
 from workers.gate.decision import GateDecision, Reason, closed, decide
@@ -58,6 +59,8 @@ _FEED_BLOCK_MS = 20
 _FEED_RETRY_S = 0.2
 _FIRST_HEARING_S = 0.25
 _QUIET_NS = 200_000_000
+_LOOK_S = 0.5
+"""Between two looks at whether files are still what their names say: twice a second."""
 _STILL_S = 10.0
 """A turn takes milliseconds, and seconds where the disk or the actuator is slow."""
 
@@ -138,6 +141,7 @@ class Gate:
             )
             asks.append(partial(self._due.ask, product_store))
         self._counter = None if counted is None else CounterWatch(counted, self._clock, self._alarm)
+        self._agent = AgentCount(self._is_known, self._clock, self._alarm)
         self._feed = VerdictFeed(
             store,
             station=station,
@@ -148,13 +152,16 @@ class Gate:
             check_before_s=check_before_s,
             retry_s=retry_s,
             ask=asks,
+            heard=self._agent.heard,
         )
         self._queue: list[tuple[int, tuple[int, int], Arrival]] = []
         self._known: set[PartKey] = set()
         self._wall = WallWatch(self._clock)
         self._unsure: set[PartKey] = set()
         self._journal_down = False
+        self._journal_gone = False
         self._source_down = False
+        self._next_look = 0.0
         self._started = False
         self.pulse = Pulse(_STILL_S, self._clock)
 
@@ -167,6 +174,8 @@ class Gate:
         recovery = self._journal.recovery
         if recovery.damaged_lines:
             self._alarm(events.ALARM_JOURNAL_DAMAGED, {"lines": recovery.damaged_lines})
+        for says in recovery.broken:
+            self._alarm(events.ALARM_JOURNAL_DAMAGED, {"error": says})
         for entry in recovery.unconfirmed:
             # It was to open, and nobody knows whether it did. It is shut now and stays so.
             self._note(entry.part, ACTUATED, Reason.RESTART.value)
@@ -190,6 +199,7 @@ class Gate:
         if feed:
             self._feed.step()
         self._watch_clock()
+        self._watch_files()
         self._challenges.watch()
         self._see()
         made = self._decide_due()
@@ -197,6 +207,7 @@ class Gate:
             self._note(done.part, RECORDED, done.standing)
         self._output.close_when_due()
         self._output.beat()
+        self._agent.look()
         if self._counter is not None:
             self._counter.look(self._counts.triggers)
         if not self._queue or self._queue[0][0] - self._clock.now() > _QUIET_NS:
@@ -254,7 +265,10 @@ class Gate:
 
     def state(self) -> GateState:
         """How it is now: for other threads than the loop's, and cheap, which the report is not."""
-        output, down = self._output, {"journal": self._journal_down, "source": self._source_down}
+        output = self._output
+        source = "parts cannot be read" if self._source_down else self._source.away or self._agent.trouble
+        journal = "it cannot be written" if self._journal_down or self._journal_gone else None
+        down = {"journal": journal, "source": source}
         return self._counts.state(locked=self._challenges.locked, actuator=not output.failing, down=down)
 
     def report(self) -> GateReport:
@@ -279,6 +293,7 @@ class Gate:
             challenges_failed=counts.challenges_failed,
             locked=self._challenges.locked,
             unseen=0 if self._counter is None else self._counter.unseen,
+            untold=self._agent.untold,
         )
 
     # The steps
@@ -291,6 +306,29 @@ class Gate:
         self._output.release()
         self._unsure = set(self._known)
         self._alarm(events.ALARM_CLOCK, {"by_s": step, "parts": len(self._unsure)})
+
+    def _watch_files(self) -> None:
+        """A file's name and the open file are two things: see that they still are the same."""
+        now = self._clock.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            try:
+                self._journal.look()
+            except JournalError as error:
+                self._output.release()
+                if not self._journal_gone:
+                    self._alarm(events.ALARM_JOURNAL, {"error": str(error)})
+                self._journal_gone = True
+            else:
+                self._journal_gone = False
+            self._journal.remember()
+            for says in self._source.look():
+                self._alarm(events.ALARM_SOURCE_FILE, {"error": says})
+        for says in self._journal.befallen():
+            self._alarm(events.ALARM_JOURNAL_FILE, {"error": says})
+
+    def _is_known(self, part: PartKey) -> bool:
+        return part in self._known or part in self._journal.decided
 
     def _see(self) -> None:
         try:
@@ -305,7 +343,9 @@ class Gate:
             part = arrival.part
             if part.station != self._station:
                 self._alarm(events.ALARM_SOURCE, {"error": f"part {part} is not of station {self._station}"})
-            elif part in self._journal.decided:
+                continue
+            self._agent.seen(part)
+            if part in self._journal.decided:
                 self._source.settled(part)
             elif part in self._known:
                 self._counts.repeated += 1

@@ -4,11 +4,17 @@ The journal is a file of lines (``workers.gate.lines``) and, once it has grown o
 ``JOURNAL.1`` is the oldest, ``JOURNAL`` the one that is written. A segment begins with a checkpoint of all
 that came before it, so that a start reads the current one alone. A rotation is: write the new segment's
 checkpoint beside it, rename ``JOURNAL`` to its number, rename the new one into its place. A start that finds
-no ``JOURNAL`` takes the second step back.
+no ``JOURNAL`` takes the second step back. The lines of all segments are one chain (``workers.gate.chain``).
+
+A name is not a file: ``JOURNAL`` may be removed, moved, replaced or cut while the gate holds it open. Before
+each decision, and whenever ``look`` is called, the name is compared with the open file. What was taken away
+is written back from the open file; what was cut stays where it is, and a new segment begins behind it. Either
+way a mark in the journal says so.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -17,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +34,7 @@ from schemas.part import PartKey
 from schemas.verdict import Decision
 from workers.durable import sync_folder
 from workers.errors import WorkerError
+from workers.gate.chain import Chain, follow, pack_mark, unpack_mark
 from workers.gate.challenge_state import ChallengeState
 from workers.gate.decided import DecidedParts
 from workers.gate.lines import (
@@ -40,14 +48,17 @@ from workers.gate.lines import (
     Mark,
     Note,
     Span,
+    Tip,
     encode,
+    read_chained,
     read_lines,
 )
-from workers.gate.segments import numbered
+from workers.gate.segments import identity, numbered
 
 __all__ = [
     "ACTUATED",
     "CHALLENGE",
+    "FILE",
     "MAX_BYTES",
     "RECORDED",
     "DecidedParts",
@@ -65,6 +76,9 @@ _log = structlog.get_logger(__name__)
 MAX_BYTES = 32 << 20
 _MOST_OPEN = 65_536
 _ROTATION_FAILED = "gate_journal_not_rotated"
+_COPY_BYTES = 1 << 20
+FILE = "file"
+"""Mark: what befell the journal's own file, and what was done about it."""
 
 
 class JournalError(WorkerError):
@@ -85,6 +99,7 @@ class Recovery:
         unconfirmed: decided to pass, but the actuator's outcome is not known: the process ended in between.
         unrecorded: decided MISSING, but not known to be in the store.
         read_bytes: how much of it was read.
+        broken: where the chain of its lines does not hold, in words.
     """
 
     decided: int
@@ -93,13 +108,17 @@ class Recovery:
     unconfirmed: tuple[Entry, ...]
     unrecorded: tuple[Entry, ...]
     read_bytes: int = 0
+    broken: tuple[str, ...] = ()
 
 
 class Journal:
     """Append-only decisions. ``append`` returns when they are on disk. One process at a time may hold one.
 
+    The lock is on the open file itself: it holds whatever becomes of names. ``PATH.lock`` beside it keeps two
+    starts apart that find no file, and remembers the last line on disk.
+
     Args:
-        path: the file; it and its folder are made where they do not exist. ``PATH.lock`` stays beside it.
+        path: the file; it and its folder are made where they do not exist.
         sync: False leaves out fsync, for runs whose journal need not outlive the machine (the demo).
         max_bytes: a segment over this size is followed by a new one.
 
@@ -117,30 +136,59 @@ class Journal:
         self.challenges = ChallengeState()
         self._unconfirmed: OrderedDict[PartKey, Entry] = OrderedDict()
         self._unrecorded: OrderedDict[PartKey, Entry] = OrderedDict()
+        self._tip = self._on_disk = Tip()
+        self._remembered: Tip | None = None
+        self._befallen: list[str] = []
+        self._lock = -1
+        file: io.FileIO | None = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Two gates on one journal would each decide every part. The lock outlives every rename.
-            self._lock = path.with_name(path.name + ".lock").open("ab")
-        except OSError as error:
-            raise JournalError(f"gate journal {path}: {error.strerror}; name a writable file") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_lock()
             self._undo_rotation()
-            self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+            self._file = file = self._opened()
             data = self._file.readall()
             self._end = data.rfind(b"\n") + 1
             self._dirty = self._end < len(data)
             self.recovery = self._recover(data)
-        except BlockingIOError:
-            self._lock.close()
-            raise JournalError(
-                f"gate journal {path}: another gate holds it; stop that one or name another file"
-            ) from None
         except OSError as error:
-            self._lock.close()
-            raise JournalError(f"gate journal {path}: {error.strerror}; name a writable file") from None
+            self._unlock()
+            if file is not None:
+                file.close()
+            why = f"{error.strerror}; name a writable file"
+            if isinstance(error, BlockingIOError):
+                why = "another gate holds it; stop that one or name another file"
+            raise JournalError(f"gate journal {path}: {why}") from None
 
     # Opening
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._path.with_name(self._path.name + ".lock")
+
+    def _take_lock(self) -> None:
+        """Hold ``PATH.lock``, made anew where it is gone. Raises BlockingIOError: another process does."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fresh)
+            raise
+        self._lock, old = fresh, self._lock
+        if old >= 0:
+            os.close(old)
+
+    def _opened(self) -> io.FileIO:
+        """The file at the name, locked. Raises BlockingIOError where another process holds that very file."""
+        while True:
+            file = self._path.open("r+b" if self._path.exists() else "w+b", buffering=0)
+            try:
+                _hold(file)
+                if _at(self._path) == identity(os.fstat(file.fileno())):
+                    return file
+            except OSError:
+                file.close()
+                raise
+            file.close()  # it was renamed between the opening and the lock
 
     def _undo_rotation(self) -> None:
         older = numbered(self._path)
@@ -149,7 +197,9 @@ class Journal:
         self._new.unlink(missing_ok=True)
 
     def _recover(self, data: bytes) -> Recovery:
-        items = list(read_lines(data))
+        mark = unpack_mark(os.pread(self._lock, 1024, 0))
+        chain = Chain(mark)
+        items = [item for _, item in follow(read_chained(data), self._path.name, chain)]
         older = numbered(self._path)
         head = items[0] if items else None
         whole = isinstance(head, Head) and None not in items[1 : 1 + head.lines] and len(items) > head.lines
@@ -161,6 +211,14 @@ class Journal:
                 read += len(before)
                 for item in read_lines(before):
                     damaged += not self._fold(item)
+        if not items and older:
+            # Emptied by hand: the chain goes on behind what is left of it, and its gap shows.
+            chain = Chain(mark)
+            for _ in follow(read_chained(older[-1][1].read_bytes()), older[-1][1].name, chain):
+                pass
+        chain.end()
+        # Where the lock file knows of more lines than there are, the next one says so by its number.
+        self._tip = self._on_disk = chain.tip if chain.known is None else chain.known
         for item in items:
             # A line that is whole and says nothing that can be understood is damaged too.
             damaged += not self._fold(item) and item is not None
@@ -171,6 +229,7 @@ class Journal:
             tuple(self._unconfirmed.values()),
             tuple(self._unrecorded.values()),
             read,
+            tuple(f"{found.where}: {found.says}" for found in chain.breaks),
         )
 
     def _fold(self, item: Item | None) -> bool:
@@ -227,6 +286,7 @@ class Journal:
         for entry in entries:
             if entry.part in self.decided:
                 raise ValueError(f"part {entry.part} has a decision in {self._path} already")
+        self.look()
         if self._end > 2 * self._rotate_at:
             self._rotate()  # a belt that never rests
         self._write(entries, sync=True)
@@ -239,6 +299,7 @@ class Journal:
         Raises:
             JournalError: it could not be written.
         """
+        self.look()
         self._write([Note(part, kind, value)], sync=sync)
 
     def mark(self, mark: Mark) -> None:
@@ -247,10 +308,11 @@ class Journal:
         Raises:
             JournalError: it could not be written.
         """
+        self.look()
         self._write([mark], sync=True)
 
     def _write(self, items: Sequence[Item], *, sync: bool) -> None:
-        data = encode(items)
+        data, tip = encode(items, self._tip)
         try:
             if self._dirty:
                 # What an earlier failure or a crash left behind the last good line would spoil the next one.
@@ -263,12 +325,117 @@ class Journal:
                 os.fsync(self._file.fileno())
             self._end += len(data)
             self._dirty = False
+            self._tip = tip
+            if sync or not self._sync:
+                self._on_disk = tip
         except OSError as error:
             raise JournalError(
                 f"gate journal {self._path}: {error.strerror}; the gate stays closed until it can be written"
             ) from None
         for item in items:
             self._fold(item)
+
+    # The file and its name
+
+    def look(self) -> None:
+        """Compare the name with the open file, and make good what befell it; ``befallen`` then tells.
+
+        Raises:
+            JournalError: it could not be made good. Nothing is written until it can be.
+        """
+        what: str | None = None
+        try:
+            what = self._what_befell()
+            if what is not None:
+                self._make_good(what)
+        except BlockingIOError:
+            raise JournalError(
+                f"gate journal {self._path}: another gate holds the file of that name now; stop one of them"
+            ) from None
+        except OSError as error:
+            raise JournalError(
+                f"gate journal {self._path} was {what or 'looked for'}: {error.strerror}; the gate stays"
+                " closed until it can be written in its place"
+            ) from None
+        # One that is held by another gate for a moment is of no harm: it cannot have the journal itself.
+        with suppress(OSError):
+            if _at(self._lock_path) != identity(os.fstat(self._lock)):
+                self._take_lock()
+                self._remembered = None
+
+    def befallen(self) -> list[str]:
+        """What befell the file since the last call, and what was done about it."""
+        told, self._befallen = self._befallen, []
+        return told
+
+    def remember(self) -> None:
+        """Write into ``PATH.lock`` which line is the last on disk: a tail that is cut off is missed by it."""
+        if self._remembered == self._on_disk:
+            return
+        with suppress(OSError):  # it proves more than the journal alone; the journal does not need it
+            os.pwrite(self._lock, pack_mark(self._on_disk), 0)
+            self._remembered = self._on_disk
+
+    def _what_befell(self) -> str | None:
+        status = os.fstat(self._file.fileno())
+        there = _at(self._path)
+        if there is None:
+            return "removed or moved away"
+        if there != identity(status):
+            return "replaced by another file"
+        if status.st_size < self._end:
+            return "cut short"
+        if status.st_size > self._end and not self._dirty:
+            return "written by another program"
+        return None
+
+    def _make_good(self, what: str) -> None:
+        mine = identity(os.fstat(self._file.fileno()))
+        moved_to = next((path for _, path in numbered(self._path) if _at(path) == mine), None)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if what.startswith("replaced"):
+            self._set_aside()
+        if what.startswith(("removed", "replaced")) and moved_to is None:
+            done = "written back from the open file, nothing is lost"
+            self._write_back()
+            self._write([_mark(what, done)], sync=True)
+        else:
+            # What was rotated from outside is a segment already: to copy it would double its lines.
+            kept = moved_to.name if moved_to else self._next_segment().name
+            done = f"a new segment goes on behind {kept}"
+            if not self._rotate(_mark(what, done), named=moved_to is None):
+                raise OSError(errno.EIO, "no new segment can be begun")
+        self._befallen.append(f"gate journal {self._path} was {what}: {done}")
+
+    def _set_aside(self) -> None:
+        """Move a stranger away from the journal's name, unless another gate is writing it."""
+        with self._path.open("rb") as stranger:
+            _hold(stranger)
+            number = 1
+            while (aside := self._path.with_name(f"{self._path.name}.aside-{number}")).exists():
+                number += 1
+            self._path.rename(aside)
+
+    def _write_back(self) -> None:
+        """A copy of the open file at the journal's name, and that one open from now on."""
+        copy = self._new.open("w+b", buffering=0)
+        try:
+            _hold(copy)
+            at = 0
+            while at < self._end:
+                data = os.pread(self._file.fileno(), min(_COPY_BYTES, self._end - at), at)
+                if not data:
+                    break  # cut as well: the chain will say how much is missing
+                _write_all(copy, data)
+                at += len(data)
+            self._to_disk(copy.fileno())
+            self._new.rename(self._path)
+        except BaseException:
+            copy.close()
+            raise
+        self._file.close()
+        self._file, self._end, self._dirty = copy, at, False
+        self._folder_to_disk()
 
     # Rotation
 
@@ -278,19 +445,29 @@ class Journal:
         True where it did. A rotation that fails is logged and tried again later: the current segment can be
         written on.
         """
-        return self._end > self._rotate_at and not self._dirty and self._rotate()
+        due = self._end > self._rotate_at and not self._dirty
+        return due and self._what_befell() is None and self._rotate()
 
-    def _rotate(self) -> bool:
+    def _next_segment(self) -> Path:
         number = 1 + max((number for number, _ in numbered(self._path)), default=0)
-        old = self._path.with_name(f"{self._path.name}.{number}")
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _rotate(self, mark: Mark | None = None, *, named: bool = True) -> bool:
+        """Begin a new segment, ``mark`` in it; ``named``: the open file is at the journal's name."""
+        old = self._next_segment()
         new: io.FileIO | None = None
         try:
+            if self._dirty:
+                self._file.truncate(self._end)
+                self._dirty = False
             new = self._new.open("w+b", buffering=0)
-            head = self._checkpoint(number)
+            _hold(new)
+            head, tip = self._checkpoint(int(old.suffix[1:]), mark)
             _write_all(new, head)
             for file in (new, self._file):
                 self._to_disk(file.fileno())
-            self._path.rename(old)
+            if named:
+                self._path.rename(old)
             self._folder_to_disk()
             self._new.rename(self._path)
         except BaseException as error:
@@ -299,7 +476,7 @@ class Journal:
             if not isinstance(error, OSError):
                 raise
             self._rotate_at = self._end + self._max // 8
-            if not self._path.exists() and old.exists():
+            if named and not self._path.exists() and old.exists():
                 with suppress(OSError):  # where this fails too, the next start does it
                     old.rename(self._path)
             _log.error(_ROTATION_FAILED, path=str(self._path), error=str(error))
@@ -307,19 +484,21 @@ class Journal:
         # From here on the new file is the journal, whatever else fails.
         self._file.close()
         self._file, self._end = new, len(head)
+        self._tip = self._on_disk = tip
         # A checkpoint that is itself long must not make every turn a rotation.
         self._rotate_at = max(self._max, 2 * self._end)
         with suppress(OSError):
             self._folder_to_disk()
         return True
 
-    def _checkpoint(self, number: int) -> bytes:
+    def _checkpoint(self, number: int, mark: Mark | None) -> tuple[bytes, Tip]:
         items: list[Item] = [
             *(Span(station, run, tuple(ranges)) for station, run, ranges in self.decided.runs()),
             *(Carried(entry, ACTUATED) for entry in self._unconfirmed.values()),
             *(Carried(entry, RECORDED) for entry in self._unrecorded.values()),
         ]
-        return encode([Head(number, len(items), self.challenges.to_json()), *items])
+        head = Head(number, len(items), self.challenges.to_json())
+        return encode([head, *items, *([] if mark is None else [mark])], self._tip)
 
     def _to_disk(self, descriptor: int) -> None:
         if self._sync:
@@ -330,11 +509,20 @@ class Journal:
             sync_folder(self._path.parent)
 
     def close(self) -> None:
-        """Flush and let go of the file."""
+        """Flush and let go of the file. What befell it since the last look is made good before."""
         if not self._file.closed:
+            with suppress(JournalError):
+                self.look()
             self._to_disk(self._file.fileno())
+            self._on_disk = self._tip
+            self.remember()
             self._file.close()
-            self._lock.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -343,6 +531,23 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _hold(file: io.FileIO | io.BufferedReader) -> None:
+    """Lock the open file. Raises BlockingIOError where another process has."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _at(path: Path) -> tuple[int, int] | None:
+    """Which file a name stands for; None: there is none."""
+    try:
+        return identity(path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _mark(what: str, done: str) -> Mark:
+    return Mark(FILE, time_ns(), {"was": what, "done": done})
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:

@@ -1,7 +1,12 @@
-"""The lines of a gate's journal: JSON, each with the CRC-32C of its text behind it: ``{...} #1a2b3c4d``."""
+"""The lines of a gate's journal: JSON, each with the CRC-32C of its text behind it: ``{...} #1a2b3c4d``.
+
+``n`` numbers the lines over all segments and ``prev`` is the digest of the line before
+(``workers.gate.chain``). Journals of earlier versions have neither.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +25,7 @@ RECORDED = "recorded"
 CHALLENGE = "challenge"
 """Note: this part is a challenge part, of the set that its value names."""
 
-_TAG = b" #"
+TAG = b" #"
 _DECISION, _CARRIED, _SPAN, _HEAD, _MARK = "decision", "carried", "decided", "segment", "mark"
 
 
@@ -105,14 +110,44 @@ class Carried:
 Item = Entry | Note | Mark | Head | Span | Carried
 
 
-def encode(items: Iterable[Item]) -> bytes:
-    """The lines, each with its newline."""
-    return b"".join(_line(item) for item in items)
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """A line's number and a digest: its own for the last of a chain; in a link that of the line before."""
+
+    n: int = 0
+    digest: str = ""
 
 
-def _line(item: Item) -> bytes:
-    text = json.dumps(_to_body(item), separators=(",", ":")).encode("ascii")
-    return text + _TAG + b"%08x\n" % crc32c.crc32c(text)
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line as it stands in a file.
+
+    Attributes:
+        item: None where it is damaged.
+        link: its number, and the digest that it gives of the line before; None where it has none.
+        digest: its own.
+    """
+
+    item: Item | None
+    link: Tip | None
+    digest: str
+
+
+def line_digest(line: bytes) -> str:
+    """What the next line says of this one; ``line`` without its newline."""
+    return hashlib.sha256(line).hexdigest()[:32]
+
+
+def encode(items: Iterable[Item], tip: Tip) -> tuple[bytes, Tip]:
+    """The lines behind ``tip``, each with its newline, and the last of them."""
+    lines = []
+    for item in items:
+        body = {"n": tip.n + 1, "prev": tip.digest, **_to_body(item)}
+        text = json.dumps(body, separators=(",", ":")).encode("ascii")
+        line = text + TAG + b"%08x" % crc32c.crc32c(text)
+        tip = Tip(tip.n + 1, line_digest(line))
+        lines.append(line + b"\n")
+    return b"".join(lines), tip
 
 
 def _to_body(item: Item) -> dict[str, object]:
@@ -147,15 +182,26 @@ def _entry_body(entry: Entry) -> dict[str, object]:
 
 def read_lines(data: bytes) -> Iterator[Item | None]:
     """Every complete line of a journal; None for a damaged one. A last line without newline is not given."""
-    for line in data.split(b"\n")[:-1]:
-        text, tag, check = line.rpartition(_TAG)
-        if not tag or check != b"%08x" % crc32c.crc32c(text):
-            yield None
-            continue
-        try:
-            yield _from_body(json.loads(text))
-        except (KeyError, TypeError, ValueError, RecursionError, SchemaError):
-            yield None
+    return (line.item for line in read_chained(data))
+
+
+def read_chained(data: bytes) -> Iterator[Line]:
+    """Every complete line of a journal with its place in the chain."""
+    for raw in data.split(b"\n")[:-1]:
+        item, link = _read(raw)
+        yield Line(item, link, line_digest(raw))
+
+
+def _read(line: bytes) -> tuple[Item | None, Tip | None]:
+    text, tag, check = line.rpartition(TAG)
+    if not tag or check != b"%08x" % crc32c.crc32c(text):
+        return None, None
+    try:
+        body = json.loads(text)
+        link = Tip(_integer(body["n"]), str(body["prev"])) if "n" in body else None
+        return _from_body(body), link
+    except (KeyError, TypeError, ValueError, RecursionError, SchemaError):
+        return None, None
 
 
 def _from_body(body: dict[str, Any]) -> Item:

@@ -55,6 +55,15 @@ class PartSource(Protocol):
         """The decision about this part is on disk: it need not be told of again."""
         ...
 
+    @property
+    def away(self) -> str | None:
+        """Why parts may come by unseen now; None while it sees them."""
+        ...
+
+    def look(self) -> Sequence[str]:
+        """What has befallen the source since the last call, each once; the gate asks twice a second."""
+        ...
+
 
 def travel_ns(travel_s: float) -> int:
     """Seconds from trigger to gate as nanoseconds. Raises ValueError where no belt is that fast or slow."""
@@ -69,6 +78,8 @@ class SimulatedPartSource:
     Args:
         travel_s: seconds that a part takes from the trigger to the gate.
     """
+
+    away: str | None = None
 
     def __init__(self, *, travel_s: float) -> None:
         self._travel = travel_ns(travel_s)
@@ -95,3 +106,6 @@ class SimulatedPartSource:
     def settled(self, part: PartKey) -> None:
         with self._lock:
             self._parts.pop(part, None)
+
+    def look(self) -> Sequence[str]:
+        return ()

@@ -49,6 +49,7 @@ class GateReport:
         challenges_passed, challenges_failed: challenge parts that were rejected, and that were not.
         locked: why the gate lets nothing through, or None.
         unseen: parts that the PLC has counted and the gate has not seen.
+        untold: parts that the agent numbered, or that have verdicts, and that its log did not tell of.
     """
 
     station: str
@@ -69,6 +70,7 @@ class GateReport:
     challenges_failed: int = 0
     locked: str | None = None
     unseen: int = 0
+    untold: int = 0
 
     @property
     def lost(self) -> int:
@@ -97,6 +99,7 @@ class GateReport:
             "challenges_failed": self.challenges_failed,
             "locked": self.locked,
             "unseen": self.unseen,
+            "untold": self.untold,
         }
 
 
@@ -107,7 +110,7 @@ class GateState:
     Attributes:
         triggers, by_decision, alarms, locked: as in ``GateReport``.
         actuator: whether it answers.
-        down: by name, whether the journal cannot be written and the source cannot be read.
+        down: why the ``journal`` cannot be written and the ``source`` not be trusted; None where they can.
     """
 
     triggers: int
@@ -115,7 +118,7 @@ class GateState:
     alarms: Mapping[str, int]
     locked: str | None
     actuator: bool
-    down: Mapping[str, bool]
+    down: Mapping[str, str | None]
 
 
 @dataclass(slots=True)
@@ -135,7 +138,7 @@ class GateCounts:
     actuator: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     round_trip: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
-    def state(self, *, locked: str | None, actuator: bool, down: Mapping[str, bool]) -> GateState:
+    def state(self, *, locked: str | None, actuator: bool, down: Mapping[str, str | None]) -> GateState:
         """With what the gate knows beside its counts."""
         return GateState(self.triggers, dict(self.by_decision), dict(self.alarms), locked, actuator, down)
 

@@ -6,7 +6,13 @@ makes a new segment. An agent's log counts from the newest: ``LOG.1`` was ``LOG`
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What a file is, whatever its name: device and inode."""
+    return status.st_dev, status.st_ino
 
 
 def numbered(path: Path) -> list[tuple[int, Path]]:

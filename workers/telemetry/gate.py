@@ -63,8 +63,8 @@ def watch_gate(
     watch.service(redis, REDIS_S)
     watch.ready("lock", lambda: _lock(gate))
     watch.ready("actuator", lambda: None if gate.state().actuator else "it does not answer: counts as closed")
-    watch.ready("journal", lambda: "it cannot be written" if gate.state().down["journal"] else None)
-    watch.ready("source", lambda: "parts cannot be read" if gate.state().down["source"] else None)
+    watch.ready("journal", lambda: gate.state().down["journal"])
+    watch.ready("source", lambda: gate.state().down["source"])
     watch.stopping(stop)
 
 
