@@ -120,7 +120,7 @@ def test_whichever_step_is_the_last_no_decision_is_lost_or_repeated(
                 pass
         assert decided < 500
         journal._file.close()
-        os.close(journal._lock)
+        journal._lock.close()
         # One whose disk did not answer any more may be in the file or not; none that was answered is missing.
         found = len(on_disk(path))
         assert found in (decided, decided + 1)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +28,9 @@ from workers.store.verdicts import START, Decided, GateEntry
 _log = structlog.get_logger(__name__)
 
 _READ = 256
+_BLOCK_MS = 20
+_RETRY_S = 0.2
+_FIRST_HEARING_S = 0.25
 _LOOK_AGAIN = 20_000_000
 """Nanoseconds between two questions after one part."""
 
@@ -303,3 +307,34 @@ class VerdictFeed:
                 if self._missing and self._missing[0] is verdict:
                     self._missing.popleft()
                 self._recorded.append(Recorded(verdict.part, standing.value))
+
+
+@contextmanager
+def followed(feed: VerdictFeed, clock: Clock, station: str, alarm: events.Alarm) -> Iterator[None]:
+    """Step the feed on a thread of its own meanwhile."""
+    ended, heard = threading.Event(), threading.Event()
+
+    def listen(block_ms: int) -> None:
+        try:
+            feed.step(block_ms)
+        except Exception as error:  # were this thread to die, every part would be MISSING in silence
+            alarm(events.ALARM_FEED, {"error": repr(error)})
+            ended.wait(_RETRY_S)
+
+    def follow() -> None:
+        while not ended.is_set():
+            before = clock.monotonic()
+            listen(0 if not heard.is_set() else _BLOCK_MS)
+            heard.set()
+            if feed.down or clock.monotonic() - before < 0.001:
+                ended.wait(0.002)
+
+    thread = threading.Thread(target=follow, name=f"gate-feed-{station}", daemon=True)
+    thread.start()
+    # Verdicts that are there already are heard first, but an absent Redis must not hold the start up.
+    heard.wait(_FIRST_HEARING_S)
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5.0)

@@ -36,7 +36,8 @@ from workers.gate.agent_count import AgentCount
 from workers.gate.challenge import Challenges, ChallengeSettings, ChallengeStore
 from workers.gate.counter import CounterWatch
 from workers.gate.decision import GateDecision, Reason, closed, decide
-from workers.gate.feed import GateStore, Held, VerdictFeed
+from workers.gate.feed import GateStore, Held, VerdictFeed, followed
+from workers.gate.files import FileWatch
 from workers.gate.journal import ACTUATED, RECORDED, Entry, Journal, JournalError
 from workers.gate.output import Output
 from workers.gate.parts import Arrival, PartSource
@@ -55,12 +56,7 @@ _ALARMING = {
     Reason.OTHER_PART: events.ALARM_UNREADABLE,
     Reason.PRODUCT: events.ALARM_PRODUCT,
 }
-_FEED_BLOCK_MS = 20
-_FEED_RETRY_S = 0.2
-_FIRST_HEARING_S = 0.25
 _QUIET_NS = 200_000_000
-_LOOK_S = 0.5
-"""Between two looks at whether files are still what their names say: twice a second."""
 _STILL_S = 10.0
 """A turn takes milliseconds, and seconds where the disk or the actuator is slow."""
 
@@ -141,6 +137,7 @@ class Gate:
             )
             asks.append(partial(self._due.ask, product_store))
         self._counter = None if counted is None else CounterWatch(counted, self._clock, self._alarm)
+        self._files = FileWatch(journal, part_source, self._clock, self._alarm, self._output.release)
         self._agent = AgentCount(self._is_known, self._clock, self._alarm)
         self._feed = VerdictFeed(
             store,
@@ -159,9 +156,7 @@ class Gate:
         self._wall = WallWatch(self._clock)
         self._unsure: set[PartKey] = set()
         self._journal_down = False
-        self._journal_gone = False
         self._source_down = False
-        self._next_look = 0.0
         self._started = False
         self.pulse = Pulse(_STILL_S, self._clock)
 
@@ -199,7 +194,7 @@ class Gate:
         if feed:
             self._feed.step()
         self._watch_clock()
-        self._watch_files()
+        self._files.look()
         self._challenges.watch()
         self._see()
         made = self._decide_due()
@@ -217,35 +212,13 @@ class Gate:
     def run(self, stop: threading.Event, *, tick_s: float = 0.002) -> None:
         """Turn until ``stop`` is set, then close. Redis is spoken to on a thread of its own."""
         self.start()
-        ended, heard = threading.Event(), threading.Event()
-
-        def listen(block_ms: int) -> None:
-            try:
-                self._feed.step(block_ms)
-            except Exception as error:  # were this thread to die, every part would be MISSING in silence
-                self._alarm(events.ALARM_FEED, {"error": repr(error)})
-                ended.wait(_FEED_RETRY_S)
-
-        def follow() -> None:
-            while not ended.is_set():
-                before = self._clock.monotonic()
-                listen(0 if not heard.is_set() else _FEED_BLOCK_MS)
-                heard.set()
-                if self._feed.down or self._clock.monotonic() - before < 0.001:
-                    ended.wait(0.002)
-
-        thread = threading.Thread(target=follow, name=f"gate-feed-{self._station}", daemon=True)
-        thread.start()
-        # Verdicts that are there already are heard first, but an absent Redis must not hold the start up.
-        heard.wait(_FIRST_HEARING_S)
         try:
-            while not stop.is_set():
-                self.step(feed=False)
-                ahead = (self._queue[0][0] - self._clock.now()) / 1e9 if self._queue else tick_s
-                self._clock.sleep(min(tick_s, max(0.0, ahead)))
+            with followed(self._feed, self._clock, self._station, self._alarm):
+                while not stop.is_set():
+                    self.step(feed=False)
+                    ahead = (self._queue[0][0] - self._clock.now()) / 1e9 if self._queue else tick_s
+                    self._clock.sleep(min(tick_s, max(0.0, ahead)))
         finally:
-            ended.set()
-            thread.join(timeout=5.0)
             self.close()
 
     def close(self) -> None:
@@ -267,7 +240,7 @@ class Gate:
         """How it is now: for other threads than the loop's, and cheap, which the report is not."""
         output = self._output
         source = "parts cannot be read" if self._source_down else self._source.away or self._agent.trouble
-        journal = "it cannot be written" if self._journal_down or self._journal_gone else None
+        journal = "it cannot be written" if self._journal_down or self._files.gone else None
         down = {"journal": journal, "source": source}
         return self._counts.state(locked=self._challenges.locked, actuator=not output.failing, down=down)
 
@@ -306,26 +279,6 @@ class Gate:
         self._output.release()
         self._unsure = set(self._known)
         self._alarm(events.ALARM_CLOCK, {"by_s": step, "parts": len(self._unsure)})
-
-    def _watch_files(self) -> None:
-        """A file's name and the open file are two things: see that they still are the same."""
-        now = self._clock.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + _LOOK_S
-            try:
-                self._journal.look()
-            except JournalError as error:
-                self._output.release()
-                if not self._journal_gone:
-                    self._alarm(events.ALARM_JOURNAL, {"error": str(error)})
-                self._journal_gone = True
-            else:
-                self._journal_gone = False
-            self._journal.remember()
-            for says in self._source.look():
-                self._alarm(events.ALARM_SOURCE_FILE, {"error": says})
-        for says in self._journal.befallen():
-            self._alarm(events.ALARM_JOURNAL_FILE, {"error": says})
 
     def _is_known(self, part: PartKey) -> bool:
         return part in self._known or part in self._journal.decided

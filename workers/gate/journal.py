@@ -15,13 +15,11 @@ way a mark in the journal says so.
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
 from types import TracebackType
@@ -34,9 +32,10 @@ from schemas.part import PartKey
 from schemas.verdict import Decision
 from workers.durable import sync_folder
 from workers.errors import WorkerError
-from workers.gate.chain import Chain, follow, pack_mark, unpack_mark
+from workers.gate.chain import Chain, follow
 from workers.gate.challenge_state import ChallengeState
 from workers.gate.decided import DecidedParts
+from workers.gate.held import LockFile, at, befallen, copied, hold, opened, set_aside, write_all
 from workers.gate.lines import (
     ACTUATED,
     CHALLENGE,
@@ -53,6 +52,7 @@ from workers.gate.lines import (
     read_chained,
     read_lines,
 )
+from workers.gate.recovery import Recovery
 from workers.gate.segments import identity, numbered
 
 __all__ = [
@@ -76,7 +76,6 @@ _log = structlog.get_logger(__name__)
 MAX_BYTES = 32 << 20
 _MOST_OPEN = 65_536
 _ROTATION_FAILED = "gate_journal_not_rotated"
-_COPY_BYTES = 1 << 20
 FILE = "file"
 """Mark: what befell the journal's own file, and what was done about it."""
 
@@ -86,29 +85,6 @@ class JournalError(WorkerError):
 
     reason = "journal"
     retriable = True
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What a journal held when it was opened.
-
-    Attributes:
-        decided: how many parts have a decision.
-        torn_bytes: length of a last line that was cut off while being written; it is removed.
-        damaged_lines: complete lines whose checksum does not hold; they are left in place and not believed.
-        unconfirmed: decided to pass, but the actuator's outcome is not known: the process ended in between.
-        unrecorded: decided MISSING, but not known to be in the store.
-        read_bytes: how much of it was read.
-        broken: where the chain of its lines does not hold, in words.
-    """
-
-    decided: int
-    torn_bytes: int
-    damaged_lines: int
-    unconfirmed: tuple[Entry, ...]
-    unrecorded: tuple[Entry, ...]
-    read_bytes: int = 0
-    broken: tuple[str, ...] = ()
 
 
 class Journal:
@@ -137,58 +113,27 @@ class Journal:
         self._unconfirmed: OrderedDict[PartKey, Entry] = OrderedDict()
         self._unrecorded: OrderedDict[PartKey, Entry] = OrderedDict()
         self._tip = self._on_disk = Tip()
-        self._remembered: Tip | None = None
         self._befallen: list[str] = []
-        self._lock = -1
+        lock: LockFile | None = None
         file: io.FileIO | None = None
         try:
-            self._take_lock()
+            self._lock = lock = LockFile(path.with_name(path.name + ".lock"))
             self._undo_rotation()
-            self._file = file = self._opened()
+            self._file = file = opened(path)
             data = self._file.readall()
             self._end = data.rfind(b"\n") + 1
             self._dirty = self._end < len(data)
             self.recovery = self._recover(data)
         except OSError as error:
-            self._unlock()
-            if file is not None:
-                file.close()
+            for held in (lock, file):
+                if held is not None:
+                    held.close()
             why = f"{error.strerror}; name a writable file"
             if isinstance(error, BlockingIOError):
                 why = "another gate holds it; stop that one or name another file"
             raise JournalError(f"gate journal {path}: {why}") from None
 
     # Opening
-
-    @property
-    def _lock_path(self) -> Path:
-        return self._path.with_name(self._path.name + ".lock")
-
-    def _take_lock(self) -> None:
-        """Hold ``PATH.lock``, made anew where it is gone. Raises BlockingIOError: another process does."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fresh)
-            raise
-        self._lock, old = fresh, self._lock
-        if old >= 0:
-            os.close(old)
-
-    def _opened(self) -> io.FileIO:
-        """The file at the name, locked. Raises BlockingIOError where another process holds that very file."""
-        while True:
-            file = self._path.open("r+b" if self._path.exists() else "w+b", buffering=0)
-            try:
-                _hold(file)
-                if _at(self._path) == identity(os.fstat(file.fileno())):
-                    return file
-            except OSError:
-                file.close()
-                raise
-            file.close()  # it was renamed between the opening and the lock
 
     def _undo_rotation(self) -> None:
         older = numbered(self._path)
@@ -197,8 +142,7 @@ class Journal:
         self._new.unlink(missing_ok=True)
 
     def _recover(self, data: bytes) -> Recovery:
-        mark = unpack_mark(os.pread(self._lock, 1024, 0))
-        chain = Chain(mark)
+        chain = Chain(self._lock.mark)
         items = [item for _, item in follow(read_chained(data), self._path.name, chain)]
         older = numbered(self._path)
         head = items[0] if items else None
@@ -213,7 +157,7 @@ class Journal:
                     damaged += not self._fold(item)
         if not items and older:
             # Emptied by hand: the chain goes on behind what is left of it, and its gap shows.
-            chain = Chain(mark)
+            chain = Chain(self._lock.mark)
             for _ in follow(read_chained(older[-1][1].read_bytes()), older[-1][1].name, chain):
                 pass
         chain.end()
@@ -320,7 +264,7 @@ class Journal:
                 self._dirty = False
             self._dirty = True
             self._file.seek(self._end)
-            _write_all(self._file, data)
+            write_all(self._file, data)
             if sync and self._sync:
                 os.fsync(self._file.fileno())
             self._end += len(data)
@@ -357,11 +301,7 @@ class Journal:
                 f"gate journal {self._path} was {what or 'looked for'}: {error.strerror}; the gate stays"
                 " closed until it can be written in its place"
             ) from None
-        # One that is held by another gate for a moment is of no harm: it cannot have the journal itself.
-        with suppress(OSError):
-            if _at(self._lock_path) != identity(os.fstat(self._lock)):
-                self._take_lock()
-                self._remembered = None
+        self._lock.look()
 
     def befallen(self) -> list[str]:
         """What befell the file since the last call, and what was done about it."""
@@ -370,31 +310,17 @@ class Journal:
 
     def remember(self) -> None:
         """Write into ``PATH.lock`` which line is the last on disk: a tail that is cut off is missed by it."""
-        if self._remembered == self._on_disk:
-            return
-        with suppress(OSError):  # it proves more than the journal alone; the journal does not need it
-            os.pwrite(self._lock, pack_mark(self._on_disk), 0)
-            self._remembered = self._on_disk
+        self._lock.remember(self._on_disk)
 
     def _what_befell(self) -> str | None:
-        status = os.fstat(self._file.fileno())
-        there = _at(self._path)
-        if there is None:
-            return "removed or moved away"
-        if there != identity(status):
-            return "replaced by another file"
-        if status.st_size < self._end:
-            return "cut short"
-        if status.st_size > self._end and not self._dirty:
-            return "written by another program"
-        return None
+        return befallen(self._path, self._file, self._end, longer=self._dirty)
 
     def _make_good(self, what: str) -> None:
         mine = identity(os.fstat(self._file.fileno()))
-        moved_to = next((path for _, path in numbered(self._path) if _at(path) == mine), None)
+        moved_to = next((path for _, path in numbered(self._path) if at(path) == mine), None)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if what.startswith("replaced"):
-            self._set_aside()
+            set_aside(self._path)
         if what.startswith(("removed", "replaced")) and moved_to is None:
             done = "written back from the open file, nothing is lost"
             self._write_back()
@@ -407,34 +333,17 @@ class Journal:
                 raise OSError(errno.EIO, "no new segment can be begun")
         self._befallen.append(f"gate journal {self._path} was {what}: {done}")
 
-    def _set_aside(self) -> None:
-        """Move a stranger away from the journal's name, unless another gate is writing it."""
-        with self._path.open("rb") as stranger:
-            _hold(stranger)
-            number = 1
-            while (aside := self._path.with_name(f"{self._path.name}.aside-{number}")).exists():
-                number += 1
-            self._path.rename(aside)
-
     def _write_back(self) -> None:
         """A copy of the open file at the journal's name, and that one open from now on."""
-        copy = self._new.open("w+b", buffering=0)
+        copy, length = copied(self._file, self._end, self._new)
         try:
-            _hold(copy)
-            at = 0
-            while at < self._end:
-                data = os.pread(self._file.fileno(), min(_COPY_BYTES, self._end - at), at)
-                if not data:
-                    break  # cut as well: the chain will say how much is missing
-                _write_all(copy, data)
-                at += len(data)
             self._to_disk(copy.fileno())
             self._new.rename(self._path)
         except BaseException:
             copy.close()
             raise
         self._file.close()
-        self._file, self._end, self._dirty = copy, at, False
+        self._file, self._end, self._dirty = copy, length, False
         self._folder_to_disk()
 
     # Rotation
@@ -461,9 +370,9 @@ class Journal:
                 self._file.truncate(self._end)
                 self._dirty = False
             new = self._new.open("w+b", buffering=0)
-            _hold(new)
+            hold(new)
             head, tip = self._checkpoint(int(old.suffix[1:]), mark)
-            _write_all(new, head)
+            write_all(new, head)
             for file in (new, self._file):
                 self._to_disk(file.fileno())
             if named:
@@ -517,12 +426,7 @@ class Journal:
             self._on_disk = self._tip
             self.remember()
             self._file.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -533,24 +437,5 @@ class Journal:
         self.close()
 
 
-def _hold(file: io.FileIO | io.BufferedReader) -> None:
-    """Lock the open file. Raises BlockingIOError where another process has."""
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _at(path: Path) -> tuple[int, int] | None:
-    """Which file a name stands for; None: there is none."""
-    try:
-        return identity(path.stat())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
 def _mark(what: str, done: str) -> Mark:
     return Mark(FILE, time_ns(), {"was": what, "done": done})
-
-
-def _write_all(file: io.FileIO, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
