@@ -1,17 +1,91 @@
-"""A real Kafka and a real Redis, started once for the session when the first test asks for them."""
+"""What all tests share: a real Kafka and a real Redis, and that each leaves the process as it found it."""
 
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from hypothesis import is_hypothesis_test
 
 from compose.services import Services
+from tests import workers_of_pytest
+from tests.leftovers import Held, Leftovers, adopt_orphans, held
+from tests.workers_of_pytest import SHARED
 
 _topics = itertools.count()
+_leftovers = Leftovers()
+# pytest's own, and those of whatever plugin is in use: they were there before any test.
+_at_start: frozenset[threading.Thread] = frozenset()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests may be run by several workers."""
+    config.pluginmanager.register(workers_of_pytest)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Processes that a test's own process starts, and that outlive it, are found as well."""
+    global _at_start
+    _at_start = held().threads
+    adopt_orphans()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with property tests come first, and in each of them the property tests."""
+    drawing = {item.path for item in items if _draws(item)}
+    items.sort(key=lambda item: (item.path not in drawing, item.path in drawing and not _draws(item)))
+
+
+def _draws(item: pytest.Item) -> bool:
+    return is_hypothesis_test(getattr(item, "obj", None))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """What a fixture of a module or of the session makes may stay until it is torn down."""
+    before = held()
+    try:
+        return (yield)
+    finally:
+        if fixturedef.scope != "function":
+            _leftovers.made(fixturedef.scope, held() - before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _all_leave_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield from _nothing_left("session", "the session's fixtures")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fixtures_leave_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield from _nothing_left("module", f"the fixtures of {request.node.nodeid}")
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A thread, process or socket that a test leaves fails this test, not a later one that it disturbs."""
+    if _draws(request.node):
+        beside = held().threads - _at_start
+        assert not beside, f"a property test beside {beside}: whatever uses `random` there changes its draws"
+    yield from _nothing_left("function", request.node.nodeid)
+
+
+def _nothing_left(scope: str, who: str) -> Iterator[None]:
+    before = held()
+    yield
+    left = _leftovers.after(before, scope)
+    if left:
+        pytest.fail("\n  ".join([f"{who} left behind:", *left]), pytrace=False)
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +96,26 @@ def _logs_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """The services of this session, in a folder of their own; stopped at its end, whatever happened."""
-    running = Services(tmp_path_factory.mktemp("services"))
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of one run of tests have in common."""
+    worker: dict[str, Any] | None = getattr(request.config, "workerinput", None)
+    return Path(worker[SHARED]) if worker else tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def services(request: pytest.FixtureRequest, shared: Path) -> Iterator[Services]:
+    """The services of this run, in a folder of their own; stopped at its end, whatever happened."""
+    running = Services(shared / "services")
+    is_worker = hasattr(request.config, "workerinput")
     try:
+        # Whichever worker comes first starts them; the others wait for its lock, and find them running.
         running.up()
+        if is_worker:
+            _leftovers.made("run", Held(children=frozenset(running.pids().values())))
         yield running
     finally:
-        running.down()
+        if not is_worker:
+            running.down()
 
 
 @pytest.fixture(scope="session")
@@ -51,4 +137,4 @@ def redis_url(services: Services) -> str:
 @pytest.fixture
 def kafka_topic() -> str:
     """A topic name that no other test uses; the test makes the topic."""
-    return f"test-{time.time_ns()}-{next(_topics)}"
+    return f"test-{os.getpid()}-{time.time_ns()}-{next(_topics)}"
