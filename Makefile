@@ -2,6 +2,7 @@
 # No root, no Docker; the network is used for the package registries only.
 
 VENV := .venv
+WORKERS := 2
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -31,8 +32,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two workers share the files of tests and one pair of services; `pytest` alone does all in one process.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS)
 
 # The reference of settings, topics, keys and metrics, from the code.
 docs: $(VENV)/installed-dev

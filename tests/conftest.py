@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
@@ -44,6 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path not in drawing, item.path in drawing and not _draws(item)))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What the imports made stays: it need not be looked through whenever garbage is collected."""
+    gc.freeze()
+
+
 def _draws(item: pytest.Item) -> bool:
     return is_hypothesis_test(getattr(item, "obj", None))
 
@@ -61,28 +67,31 @@ def pytest_fixture_setup(
             _leftovers.made(fixturedef.scope, held() - before)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def _all_leave_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield from _nothing_left("session", "the session's fixtures")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def _fixtures_leave_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     yield from _nothing_left("module", f"the fixtures of {request.node.nodeid}")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     """A thread, process or socket that a test leaves fails this test, not a later one that it disturbs."""
     if _draws(request.node):
         beside = held().threads - _at_start
         assert not beside, f"a property test beside {beside}: whatever uses `random` there changes its draws"
-    yield from _nothing_left("function", request.node.nodeid)
+    yield from _nothing_left("function", request.node.nodeid, request.node.funcargs)
 
 
-def _nothing_left(scope: str, who: str) -> Iterator[None]:
+def _nothing_left(scope: str, who: str, arguments: dict[str, object] | None = None) -> Iterator[None]:
     before = held()
     yield
+    # Fixtures of the test are torn down; pytest itself would hold what they gave a little longer.
+    if arguments is not None:
+        arguments.clear()
     left = _leftovers.after(before, scope)
     if left:
         pytest.fail("\n  ".join([f"{who} left behind:", *left]), pytrace=False)

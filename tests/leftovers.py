@@ -83,8 +83,8 @@ class Leftovers:
         deadline = time.monotonic() + patience
         collected = False
         while left := held() - known:
-            # A socket in a cycle of garbage closes when it is collected, and warns of itself.
-            if left.sockets and not left.threads and not left.children and not collected:
+            # A pool in a cycle of garbage ends when that is collected; a socket closes, and warns of itself.
+            if not collected:
                 gc.collect()
                 collected = True
             elif time.monotonic() > deadline:

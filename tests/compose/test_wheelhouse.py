@@ -85,7 +85,12 @@ def test_the_folders_own_script_installs_a_program_that_runs(house: Path, tmp_pa
     (packages / "rest.pth").write_text("\n".join(site.getsitepackages()))
     look = "import workers.board, compose.services, json; print(workers.__file__)"
     run = subprocess.run(
-        [str(venv / "bin" / "python"), "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
+        # Isolated: not from a PYTHONPATH that whoever runs the tests has set.
+        [str(venv / "bin" / "python"), "-I", "-c", look],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.startswith(str(packages))
     version = subprocess.run(

@@ -27,6 +27,9 @@ from workers.watchdog import Watchdog
 
 FRAMES, VERDICTS, DEAD = "inspection.frames", "inspection.verdicts", "inspection.deadletter"
 
+# Workers of the test that runs: it may let one die, but its threads have to end.
+made: list[InspectionWorker] = []
+
 
 class Line:
     """A bus, a store and as many workers as a test wants."""
@@ -56,7 +59,7 @@ class Line:
         **settings: Any,
     ) -> InspectionWorker:
         values: dict[str, Any] = {"worker": name, "max_delay_ms": 0, "log": "json"}
-        return InspectionWorker(
+        worker = InspectionWorker(
             Settings(**(values | settings)),
             self.bus,
             self.store,
@@ -67,6 +70,8 @@ class Line:
             control=control,
             observers=observers,
         )
+        made.append(worker)
+        return worker
 
     def send(
         self, of: Frame | Notice, *, value: bytes | None = None, partition: int = 0, key: bytes | None = None

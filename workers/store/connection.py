@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import ssl
 from collections.abc import Iterator
@@ -62,6 +63,13 @@ class RedisSecurity:
 
 _FORMS = "write it as redis://HOST:PORT/DATABASE, the password in CROSSCHECK_REDIS_PASSWORD"
 
+# Names of client libraries came with Redis 7.2. Before it, 7.0 does not even take a right to tell one.
+_UNNAMED: dict[str, None] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+    else {"lib_name": None, "lib_version": None}
+)
+
 
 class _TlsConnection(redis.SSLConnection):
     """redis-py's own, with our context: its own would trust the system's authorities beside the one named,
@@ -110,6 +118,7 @@ def connect(
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.01), 0),
             max_connections=max_connections,
             decode_responses=False,
+            **_UNNAMED,
             **(security or RedisSecurity()).options(url),
         )
     except ValueError as error:
