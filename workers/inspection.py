@@ -269,7 +269,7 @@ class InspectionWorker:
         size = self._pairer.size + self._batcher.size + self._aside.size
         self.flow.balance(self._consumer, held=self._held, size=size)
         self.vitals.beat(self._report)
-        self.vitals.look_for_lag(self._consumer, self._offsets)
+        self.vitals.look_for_lag(self._consumer, self._offsets, self.answered)
         return self._answering.answered - before
 
     def drain(self) -> None:

@@ -10,6 +10,7 @@ import structlog
 from workers.bus.base import Consumer
 from workers.clock import Clock
 from workers.errors import BusError, StoreError
+from workers.load import LoadWatch
 from workers.steps.condition import SensorState
 from workers.steps.offsets import OffsetTracker
 from workers.store.verdicts import VerdictStore
@@ -100,6 +101,7 @@ class Vitals:
         self._watchdog = watchdog
         self._next_beat = 0.0
         self._next_lag = 0.0
+        self._load = LoadWatch()
         self.last: Report | None = None
         """What the last heartbeat said; read from any thread."""
         self.lags: Mapping[int, int] | None = None
@@ -123,8 +125,12 @@ class Vitals:
         """Something changed that others wait for: the next turn's heartbeat is due."""
         self._next_beat = 0.0
 
-    def look_for_lag(self, consumer: Consumer, offsets: OffsetTracker) -> None:
-        """See, now and then, from where each partition is undecided and where it ends; tell the watchdog."""
+    def look_for_lag(self, consumer: Consumer, offsets: OffsetTracker, answered: int = 0) -> None:
+        """See, now and then, from where each partition is undecided and where it ends; tell the watchdog.
+
+        Args:
+            answered: since the worker began, to say how fast it is.
+        """
         now = self._clock.monotonic()
         if now < self._next_lag:
             return
@@ -148,4 +154,5 @@ class Vitals:
             if at is not None:
                 stands[place] = (at, end)
         self.lags = {place.partition: max(0, end - at) for place, (at, end) in stands.items()}
+        self._load.looked(self.lags, answered, self._clock.monotonic())
         self._watchdog.lags(stands)

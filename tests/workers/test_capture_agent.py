@@ -15,6 +15,7 @@ from schemas.part import PartKey
 from tests.workers.test_capture_publisher import RGB, Rig, lines
 from workers.capture import AgentLog, CaptureAgent, Shot
 from workers.clock import ManualClock
+from workers.errors import SettingsError
 from workers.gate import Gate, Journal, LogPartSource, RecordingActuator, SimulatedPartSource, audit
 from workers.store.verdicts import VerdictStore
 
@@ -128,7 +129,7 @@ def test_it_stops_when_told_to() -> None:
 
     report = CaptureAgent(SHOTS, rig.publisher, rate=4.0, clock=rig.clock, on_trigger=after_two).run(stop)
     assert report.triggers == 2
-    with pytest.raises(ValueError, match="rate 0"):
+    with pytest.raises(SettingsError, match=r"rate \(--rate\) 0"):
         CaptureAgent(SHOTS, rig.publisher, rate=0.0)
 
 

@@ -199,7 +199,7 @@ def test_what_is_no_image_is_refused_with_what_is_expected(
 def test_settings_that_cannot_work_are_refused(rig: Rig) -> None:
     with pytest.raises(SettingsError, match="not on the map"):
         rig.new(station="s2")
-    with pytest.raises(ValueError, match="deadline_s"):
+    with pytest.raises(SettingsError, match=r"deadline \(--deadline\) 0 s"):
         rig.new(deadline_s=0.0)
     with pytest.raises(InvalidField, match="sends for station s1"):
         rig.publisher.publish(PartKey("s2", 1, 1), rgb=RGB)

@@ -21,6 +21,8 @@ from workers.capture.log import AgentLog
 from workers.clock import SystemClock
 from workers.commands.challenge import run_challenge
 from workers.commands.local import settings_here
+from workers.gate.decision import Reason, closed
+from workers.gate.journal import Entry, Journal
 from workers.store import VerdictStore, connect
 
 _CLI = [sys.executable, "-c", "from workers.cli import main; main()"]
@@ -117,3 +119,35 @@ def test_a_wrong_option_is_named_in_one_line(tmp_path: Path, arguments: list[str
     assert found.returncode == 2
     assert named in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+def refused(tmp_path: Path, redis: str, *arguments: str) -> str:
+    done = crosscheck("gate", "--redis", redis, "--until", "1", *arguments)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("crosscheck: settings: "), last
+    return last
+
+
+def test_a_misspelt_station_refuses_the_trigger_log_and_the_journal_of_another(
+    tmp_path: Path, redis_here: str
+) -> None:
+    triggers, journal = tmp_path / "agent.log", tmp_path / "gate.jsonl"
+    with AgentLog(triggers) as log:
+        log.trigger(key(0), SystemClock().now())
+    with Journal(journal) as mine:
+        mine.append([Entry(closed(key(0), Decision.MISSING, Reason.MISSING), 1, 2, 3, None)])
+    files = ["--journal", str(journal), "--parts"]
+    said = refused(tmp_path, redis_here, "--station", "s11", *files, str(triggers))
+    assert f"--parts {triggers}: its triggers are of station 's1', none of 's11'" in said
+    assert "mend --station" in said
+    said = refused(tmp_path, redis_here, "--station", "s11", *files, str(tmp_path / "not-yet.log"))
+    assert f"--journal {journal}: it holds the decisions of station 's1', not of 's11'" in said
+
+
+@pytest.mark.parametrize("option", [("--travel", "100000"), ("--travel", "inf"), ("--hold", "inf")])
+def test_an_impossible_time_names_its_option(
+    tmp_path: Path, redis_here: str, option: tuple[str, str]
+) -> None:
+    said = refused(tmp_path, redis_here, "--parts", str(tmp_path / "a.log"), *option)
+    assert f"({option[0]}) {option[1]} s: use" in said

@@ -13,6 +13,7 @@ from workers.capture import events
 from workers.capture.publisher import Publisher
 from workers.capture.sources.base import Shot
 from workers.clock import Clock, SystemClock
+from workers.errors import SettingsError
 from workers.pulse import Pulse
 
 _log = structlog.get_logger(__name__)
@@ -72,8 +73,8 @@ class CaptureAgent:
         late_after_s: float | None = None,
         split: bool = False,
     ) -> None:
-        if rate <= 0:
-            raise ValueError(f"rate {rate}: expected triggers a second, above 0")
+        if not 0 < rate <= 100_000:
+            raise SettingsError(f"rate (--rate) {rate:g}: use triggers a second, above 0 and up to 100000")
         self._source = source
         self._publisher = publisher
         self._period = 1.0 / rate

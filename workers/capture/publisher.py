@@ -41,7 +41,7 @@ from workers.capture.outbox_settings import OutboxSettings
 from workers.capture.runs import Runs
 from workers.clock import Clock, SystemClock
 from workers.contact import Contact
-from workers.errors import BusError, StationTaken
+from workers.errors import BusError, SettingsError, StationTaken
 from workers.telemetry.names import AGENT_PUBLISH
 from workers.telemetry.tallies import Histogram
 
@@ -127,8 +127,8 @@ class Publisher:
         expired_after_s: float | None = 1.0,
         heartbeats: str | None = None,
     ) -> None:
-        if deadline_s <= 0:
-            raise ValueError(f"deadline_s {deadline_s}: expected seconds from trigger to gate, above 0")
+        if not 0 < deadline_s <= 86_400:
+            raise SettingsError(f"deadline (--deadline) {deadline_s:g} s: use seconds above 0, under a day")
         self._clock: Clock = clock or SystemClock()
         self._partition = station_map.partition(station)
         place = TopicPartition(topic, self._partition)

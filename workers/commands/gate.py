@@ -15,6 +15,7 @@ from workers.commands.local import open_store
 from workers.errors import SettingsError
 from workers.gate import Audit, ChallengeSettings, Gate, GateReport, Journal, LogPartSource, audit
 from workers.gate.address import open_actuator
+from workers.gate.belonging import check_journal, check_triggers
 from workers.gate.decision import GateDecision
 from workers.gate.journal import Entry
 from workers.logs import configure_logs
@@ -64,6 +65,7 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
     checked("station", options.station)
     if options.parts.is_dir():
         raise SettingsError(f"--parts {options.parts}: a folder; name the agent's log of triggers in it")
+    check_triggers(options.parts, options.station)
     with ExitStack() as stack:
         watch = Assembly("gate", settings.metrics)
         stack.enter_context(watch.served())
@@ -71,6 +73,7 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
         stack.callback(output.close)
         store = open_store(settings)
         journal = stack.enter_context(Journal(options.journal))
+        check_journal(journal, options.journal, options.station)
         stop = stack.enter_context(console.stop_on_signal())
         waits = GateWaits()
         traced = stack.enter_context(tracing(settings, "gate", options.station))

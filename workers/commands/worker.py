@@ -26,6 +26,7 @@ from workers.serving.loading import ready
 from workers.settings import Settings
 from workers.steps.control import Control, ControlListener
 from workers.steps.step import ignore
+from workers.steps.telling import ErrorTeller
 from workers.store.verdicts import VerdictStore
 from workers.telemetry.assembly import Assembly
 from workers.telemetry.watching import watch_answers, watch_worker
@@ -81,6 +82,7 @@ def run_worker(settings: Settings, *, stages: Path | None) -> None:
         spans = None if traced is None else WorkerTrace(traced, worker=settings.worker)
         if spans is not None:
             watch.observe(spans)
+        watch.observe(ErrorTeller())
         watch_answers(watch)
         stack.enter_context(watch_drift(watch, store, settings.worker))
         worker = InspectionWorker(

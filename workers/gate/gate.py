@@ -29,7 +29,7 @@ import structlog
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
 from workers.clock import Clock, SystemClock
-from workers.errors import SourceError
+from workers.errors import SettingsError, SourceError
 from workers.gate import events
 from workers.gate.actuators import Actuator
 from workers.gate.agent_count import AgentCount
@@ -107,8 +107,8 @@ class Gate:
         product_store: ProductStore | None = None,
         product_required: bool = False,
     ) -> None:
-        if hold_s < 0:
-            raise ValueError(f"hold_s {hold_s}: expected seconds, at least 0")
+        if not 0 <= hold_s <= 3600:
+            raise SettingsError(f"hold (--hold) {hold_s:g} s: use seconds, from 0 to an hour")
         self._source = part_source
         self._journal = journal
         self._station = station

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.part import PartKey
+from workers.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,11 @@ class PartSource(Protocol):
 
 
 def travel_ns(travel_s: float) -> int:
-    """Seconds from trigger to gate as nanoseconds. Raises ValueError where no belt is that fast or slow."""
+    """Seconds from trigger to gate as nanoseconds. Raises SettingsError: no belt is that fast or slow."""
     if not 0.0 < travel_s < 86_400.0:
-        raise ValueError(f"travel_s {travel_s}: expected the seconds from trigger to gate, above 0")
+        raise SettingsError(
+            f"travel (--travel) {travel_s:g} s: use the seconds from trigger to gate, under a day"
+        )
     return round(travel_s * 1e9)
 
 

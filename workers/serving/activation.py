@@ -20,11 +20,14 @@ from workers.clock import Clock, SystemClock
 from workers.errors import RegistryError, SettingsError
 from workers.models import Model
 from workers.registry import Registry
+from workers.registry.entry import version_order
 from workers.serving.loading import Ready, loader
 from workers.serving.served import ServedModels, short_name
 
 log = structlog.get_logger(__name__)
 
+LOOK_S = 10.0
+"""Between two looks at the models folder for bundles that nobody has activated."""
 RETRY_S = 15.0
 """After a first failure; twice as long after each further one, up to ``MAX_RETRY_S``."""
 MAX_RETRY_S = 600.0
@@ -62,16 +65,22 @@ class Activations:
         ready: makes a warm model of a bundle's folder; called on another thread once the line runs.
         models: those in service.
         executor: runs one load at a time.
+        scout: lists the models folder, which may be a slow one.
     """
 
     registry: Registry
     ready: Ready
     clock: Clock = field(default_factory=SystemClock)
     executor: Executor = field(default_factory=loader)
+    scout: Executor = field(default_factory=loader)
     models: ServedModels = field(default_factory=ServedModels)
     _swaps: Counter[tuple[str, str]] = field(default_factory=Counter)
     _wishes: dict[str, _Wish] = field(default_factory=dict)
     _loading: _Loading | None = None
+    _look: Future[dict[str, str]] | None = None
+    _look_at: float = 0.0
+    _looked: bool = False
+    _unloaded: dict[str, str] = field(default_factory=dict)
 
     # Before the line runs.
 
@@ -165,7 +174,39 @@ class Activations:
             changed = self._ended(loading)
         if self._loading is None:
             changed = self._next() or changed
+        self._look_for_new()
         return changed
+
+    def _look_for_new(self) -> None:
+        """Say once which bundles lie in the folder, newer than what judges, that nobody has activated."""
+        now = self.clock.monotonic()
+        if self._look is not None and self._look.done():
+            found, self._look = self._look, None
+            if found.exception() is None:  # a folder that cannot be read now is looked at again
+                self._new_here(found.result())
+        if self._look is None and self._loading is None and now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._look = self.scout.submit(self.registry.here)
+
+    def _new_here(self, here: Mapping[str, str]) -> None:
+        first, self._looked = not self._looked, True  # those that lay there at the start were left on purpose
+        serving = {one.product: one.bundle.partition("/")[2] for one in self.models.served}
+        for product, version in here.items():
+            active = serving.get(product)
+            wish = self._wishes.get(product)
+            asked = None if wish is None else wish.command.value
+            older = active is not None and version_order(version) <= version_order(active)
+            if self._unloaded.get(product) == version:
+                continue
+            self._unloaded[product] = version
+            if first or older or version in (active, asked):
+                continue
+            log.warning(
+                "worker.bundle_not_loaded",
+                bundle=f"{product}/{version}",
+                serves=self._bundle_of(product),
+                fix=f"nothing judges by it until `crosscheck models activate {product} {version}`",
+            )
 
     def _next(self) -> bool:
         """Begin with the next bundle that is asked for; whether one turned out to judge already."""
@@ -268,6 +309,7 @@ class Activations:
         """Let go of the loading thread. A download ends at once; a bundle that warms ends when it is warm."""
         self.registry.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
+        self.scout.shutdown(wait=False, cancel_futures=True)
 
 
 def _why(error: BaseException) -> str:

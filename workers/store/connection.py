@@ -150,7 +150,10 @@ def guarded(client: redis.Redis, what: str) -> Iterator[None]:
         raise StoreError(f"redis at {address(client)}: could not {what}: {error}; {_REACH}") from error
 
 
-_REACH = "check that it runs and that this address reaches it"
+_REACH = (
+    "check that it runs and that this address reaches it; try `crosscheck services up`, or name it with"
+    " --redis or CROSSCHECK_REDIS"
+)
 
 
 def _fix(client: redis.Redis, error: redis.RedisError) -> str:

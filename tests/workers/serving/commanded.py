@@ -132,6 +132,7 @@ class CommandedLine(Line):
             lambda path: VersionModel(path, during),
             clock=self.clock,
             executor=executor or AtOnce(),
+            scout=AtOnce(),
         )
         control = Control(name, ControlListener(self.bus, CONTROL, self.clock), activations)
         control.begin()

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas.command import Action
 from schemas.verdict import Decision, Verdict
@@ -14,7 +15,7 @@ from tests.workers.serving.commanded import AtOnce, ByHand, CommandedLine, put_b
 from workers.bus.memory_consumer import MemoryConsumer
 from workers.errors import SettingsError
 from workers.inspection import InspectionWorker
-from workers.serving.activation import RETRY_S
+from workers.serving.activation import LOOK_S, RETRY_S
 from workers.steps.listening import POLL_S
 from workers.vitals import BEAT_S
 
@@ -258,3 +259,39 @@ def test_a_product_whose_folder_went_is_served_until_somebody_activates(line: Co
     line.activate("widget/2", previous=("3",))
     told(line, worker)
     assert judge(line, worker, 2).bundle == "widget/3"
+
+
+def test_a_newer_bundle_in_the_folder_is_said_once_with_how_to_activate_it(
+    line: CommandedLine, tmp_path: Path
+) -> None:
+    worker = line.commanded()
+    line.clock.advance(LOOK_S)
+    worker.step()
+    with capture_logs() as logs:
+        put_bundle(tmp_path, "widget/4")
+        put_bundle(tmp_path, "gadget/1")
+        put_bundle(tmp_path, "widget/2b")
+        for _ in range(4):
+            line.clock.advance(LOOK_S)
+            worker.step()
+    found = [entry for entry in logs if entry["event"] == "worker.bundle_not_loaded"]
+    assert [(entry["bundle"], (entry["serves"] or "").partition("@")[0]) for entry in found] == [
+        ("gadget/1", ""),
+        ("widget/4", "widget/3"),
+    ]
+    assert found[1]["fix"].endswith("`crosscheck models activate widget 4`")
+    line.activate("widget/4")
+    told(line, worker)
+    assert serves(worker) == ("widget/4",)
+
+
+def test_an_older_version_that_was_activated_is_no_reason_to_speak_of_those_that_were_there(
+    line: CommandedLine,
+) -> None:
+    line.activate("widget/1")
+    worker = line.commanded()
+    with capture_logs() as logs:
+        for _ in range(3):
+            line.clock.advance(LOOK_S)
+            worker.step()
+    assert [entry for entry in logs if entry["event"] == "worker.bundle_not_loaded"] == []

@@ -165,7 +165,9 @@ def test_what_is_activated_while_a_worker_loads_its_bundles_judges_its_first_par
             line.activate(f"widget/{versions.pop(0)}")
         return VersionModel(path)
 
-    activations = Activations(Registry(line.models), slow, clock=line.clock, executor=ByHand())
+    activations = Activations(
+        Registry(line.models), slow, clock=line.clock, executor=ByHand(), scout=AtOnce()
+    )
     control = Control("w1", ControlListener(line.bus, CONTROL, line.clock), activations)
     control.begin(announce=lambda report: told.append(report.bundles))
     worker = line.worker(activations.models, control=control)
@@ -189,7 +191,9 @@ def test_what_cannot_be_had_of_what_is_activated_while_a_worker_loads_leaves_wha
             line.activate(late.pop())
         return VersionModel(path)
 
-    activations = Activations(Registry(line.models), slow, clock=line.clock, executor=AtOnce())
+    activations = Activations(
+        Registry(line.models), slow, clock=line.clock, executor=AtOnce(), scout=AtOnce()
+    )
     Control("w1", ControlListener(line.bus, CONTROL, line.clock), activations).begin()
     assert activations.models.bundles == ("widget/2",)
     assert sorted(one.partition(":")[0] for one in activations.refused) == ["lid/9", "widget/9"]
@@ -327,7 +331,7 @@ def test_on_kafka_a_thread_follows_the_topic_beside_the_loop(
         producer.send(kafka_topic, encode(command), key=command.key, partition=0).wait(10)
 
     activate("1")
-    activations = Activations(Registry(tmp_path), VersionModel, executor=AtOnce())
+    activations = Activations(Registry(tmp_path), VersionModel, executor=AtOnce(), scout=AtOnce())
     control = Control("w1", ControlListener(bus, kafka_topic), activations)
     control.begin()
     assert activations.models.bundles == ("widget/1",)
