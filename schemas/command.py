@@ -87,16 +87,18 @@ class Command:
     Attributes:
         id: names it in logs.
         action: what to do.
-        issued_at: nanoseconds since the epoch. Of PRODUCT: when the line first said the new product; parts
-            captured from then on are judged by its bundle.
-        target: of DRAIN a worker's name or ``*``; of PRODUCT a station; else ``*``.
-        product: whose bundle; PRODUCT names the new one in ``value``.
-        value: see the module.
-        since: of PRODUCT, nanoseconds since the epoch: when the line last said the old product. Parts
+        issued_at: nanoseconds since the epoch. Of ``product``: when the line first said the new product;
+            parts captured from then on are judged by its bundle.
+        target: of ``drain`` a worker's name or ``*``; of ``product`` a station; else ``*``.
+        product: whose bundle; ``product`` names the new one in ``value``.
+        value: of ``activate`` the version; of ``threshold`` MODE=NUMBER@VERSION, or MODE=taught@VERSION; of
+            ``product`` the product that is next; None of ``drain``.
+        since: of ``product``, nanoseconds since the epoch: when the line last said the old product. Parts
             captured from then until ``issued_at`` could be of either and are not passed. None: as
             ``issued_at``.
-        previous: of ACTIVATE, the versions that were active before, the newest first: what a rollback takes.
-        digest: of ACTIVATE, sha256 (hex) of the manifest that is meant; None: whatever has that version.
+        previous: of ``activate``, the versions that were active before, the newest first: what a rollback
+            takes.
+        digest: of ``activate``, sha256 (hex) of the manifest that is meant; None: whatever has that version.
 
     Raises:
         InvalidField: an action that needs a product, a value or a station and has none, a product that no

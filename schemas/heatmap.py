@@ -14,15 +14,22 @@ from schemas.verdict import Mode
 
 
 class HeatmapEncoding(StrEnum):
-    """How the 8-bit map is written. ``RAW8`` is row by row."""
+    """How the 8-bit map is written."""
 
     PNG8 = "png8"
+    """A PNG file: one channel of 8 bits, not interlaced."""
     RAW8 = "raw8"
+    """height x width bytes, row by row from the top left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heatmap:
     """An 8-bit map with its scale: value = low + byte / 255 * (high - low), on the scale of the score.
+
+    Attributes:
+        mode: which sensors the score rests on.
+        image: the map; it covers the inspected image, whatever its own size.
+        low, high: the score at byte 0 and at byte 255.
 
     Raises:
         InvalidField: a scale that is not finite or is upside down.

@@ -15,21 +15,31 @@ MAX_SIDE = 16384
 
 
 class ColourEncoding(StrEnum):
-    """How a colour image is written. ``RAW`` is RGB, 8 bits, row by row."""
+    """How a colour image is written."""
 
     JPEG = "jpeg"
+    """A JPEG file: baseline or progressive, Huffman-coded, 8 bits, 1 or 3 components. Its EXIF orientation is
+    ignored."""
     PNG = "png"
+    """A PNG file: 8 bits a sample, RGB, no alpha, no palette, not interlaced."""
     RAW = "raw"
+    """height x width x 3 bytes: red, green, blue of each pixel, row by row from the top left."""
 
 
 class DepthEncoding(StrEnum):
-    """How a 16-bit depth image is written. ``RAW16`` is little-endian, row by row."""
+    """How a 16-bit depth image is written: sensor counts, 0 where there is no reading."""
 
     PNG16 = "png16"
+    """A PNG file: one channel of 16 bits (big-endian, as in every PNG), not interlaced."""
     RAW16 = "raw16"
+    """height x width x 2 bytes, little-endian, row by row from the top left."""
     DELTA16 = "delta16"
-    """Differences along each row modulo 2^16 (the first against 0), zigzag; all low bytes, then all high
-    bytes, each column by column from the left; one zstd frame that states its content size."""
+    """One zstd frame that states its content size of 2 x height x width bytes and uses no dictionary. With z
+    = the zigzag of d = (pixel - its left neighbour) modulo 2^16, where the left neighbour of a row's first
+    pixel is 0, and zigzag is z = ((d << 1) xor (0xFFFF if d >= 0x8000 else 0)) and 0xFFFF, its content is:
+    the low bytes of all z, then the high bytes of all z; each of the two column by column from the left,
+    within a column from the top, so that the byte of (row, column) is at column x height + row. Back: d = (z
+    >> 1) xor (0xFFFF if z is odd else 0); pixel = (left neighbour + d) modulo 2^16."""
 
 
 def digest(data: bytes) -> int:
@@ -39,13 +49,16 @@ def digest(data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ImagePayload:
-    """An encoded image as it travels. ``repr`` never shows the bytes.
+    """An encoded image as it travels.
+
+    ``repr`` never shows the bytes.
 
     Attributes:
-        encoding: a ``ColourEncoding`` or ``DepthEncoding`` value.
-        height, width: pixels.
+        encoding: how ``data`` is written.
+        height, width: pixels; an image file must say the same in its own header.
         data: the encoded bytes.
-        digest: CRC-32C of ``data``, checked before any decoder runs.
+        digest: CRC-32C (Castagnoli) of ``data`` as an unsigned 32-bit integer, checked before any decoder
+            runs. Of the nine bytes "123456789" it is 0xE3069283.
     """
 
     encoding: str

@@ -55,7 +55,7 @@ class Region:
     """One defect region: a box in pixels of the inspected colour image (or depth image in DEPTH mode).
 
     Attributes:
-        seen_by: which sensors show it, one of :class:`SeenBy`; None where only one sensor looked. Readers
+        seen_by: which sensors show it; None where only one sensor looked. Readers
             leave a label they do not know alone: it informs, and no decision rests on it.
 
     Raises:
@@ -118,10 +118,18 @@ class Verdict:
     """The one answer for a part.
 
     Attributes:
+        product: which product it was judged as; "unknown" where nothing of the record could be read.
+        decision: what happens to the part; only PASS opens the gate.
+        captured_at, decided_at, deadline: integer nanoseconds since the epoch.
+        worker: who decided it.
+        mode: which sensors the score rests on; None where nothing was scored.
+        heatmap_key: the key in Redis under which its heatmap is; None where none was kept.
         score, threshold: on the fused scale of ``mode``; a score above the threshold is a defect.
         degraded: why fewer sensors than the station has were used, or why trust is reduced; codes.
         coverage: share of the inspected region with valid readings, 0 to 1.
-        foreground: what told the part from the belt, one of ``FOREGROUNDS``; None where nothing was asked.
+        foreground: what told the part from the belt: its own ``depth``, the station's last good
+            ``silhouette``, a fixed ``region``, a colour model of the ``belt``, or nothing (the whole
+            ``frame`` was inspected); None where nothing was asked.
         branches: calibrated score of each branch.
         bundle, bundle_hash: which model, and the digest of its manifest.
         sources: the records it was made from.

@@ -45,7 +45,7 @@ def test_a_score_that_is_not_finite_is_an_error(score: float) -> None:
     with_score = replace(evidence, score=score)
     decision, reason = decide(with_score, 0.5)
     assert decision is Decision.ERROR
-    assert reason == "no finite score"
+    assert reason == "not_finite: no finite score"
 
 
 def test_low_coverage_is_review() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from inference.inspection import Inspection
+from schemas.codes import ReasonCode
 from schemas.errors import CrosscheckError
 from schemas.notice import Notice
 from schemas.part import PartKey
@@ -28,15 +29,15 @@ def decide(inspection: Inspection, min_coverage: float) -> tuple[Decision, str |
     score, threshold = inspection.score, inspection.threshold
     # Comparisons are written so that a NaN, which compares false with everything, cannot pass.
     if inspection.mode is None or score is None or threshold is None:
-        return Decision.ERROR, "no finite score"
+        return Decision.ERROR, f"{ReasonCode.NOT_FINITE}: no finite score"
     if not abs(score) < float("inf") or not abs(threshold) < float("inf"):
-        return Decision.ERROR, "no finite score"
+        return Decision.ERROR, f"{ReasonCode.NOT_FINITE}: no finite score"
     if not score <= threshold:
         return Decision.REJECT, None
     if not inspection.coverage >= min_coverage:
-        return Decision.REVIEW, "coverage"
+        return Decision.REVIEW, ReasonCode.COVERAGE.value
     if not inspection.degraded_pass:
-        return Decision.REVIEW, "degraded"
+        return Decision.REVIEW, ReasonCode.DEGRADED.value
     return Decision.PASS, None
 
 
@@ -108,7 +109,7 @@ class Judge:
 
     def stale(self, pending: PendingPart) -> Verdict:
         """STALE: the deadline was gone when the part reached the worker."""
-        return self._unscored(pending, Decision.STALE, "deadline", 1, None)
+        return self._unscored(pending, Decision.STALE, ReasonCode.DEADLINE.value, 1, None)
 
     def shed(self, pending: PendingPart) -> Verdict:
         """STALE: it could not be in time any more, and gave way to parts that can."""
@@ -116,7 +117,7 @@ class Judge:
 
     def worn_out(self, pending: PendingPart, attempt: int) -> Verdict:
         """ERROR: this part has already taken its workers down with it."""
-        return self._unscored(pending, Decision.ERROR, "attempts", attempt, None)
+        return self._unscored(pending, Decision.ERROR, ReasonCode.ATTEMPTS.value, attempt, None)
 
     def _unscored(
         self,
@@ -147,7 +148,7 @@ class Judge:
             part=notice.part,
             product=notice.product,
             decision=Decision.MISSING,
-            reason=f"notice: {notice.why}",
+            reason=f"{ReasonCode.NOTICE}: {notice.why}",
             sources=(Source(record.topic, record.partition, record.offset),),
             worker=self.worker,
             captured_at=notice.captured_at,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from schemas.codes import ReasonCode
 from schemas.errors import SchemaError
 from schemas.frame import Frame
 from schemas.notice import Notice
@@ -80,7 +81,7 @@ class Lost:
             part=part,
             product=self.witness.product,
             decision=Decision.MISSING,
-            reason=f"gap: {self.records} records were deleted before they were read",
+            reason=f"{ReasonCode.GAP}: {self.records} records were deleted before they were read",
             worker=worker,
             captured_at=self.witness.captured_at,
             decided_at=now,

@@ -23,6 +23,7 @@ from typing import Protocol
 
 import structlog
 
+from schemas.codes import ReasonCode, SensorCode
 from schemas.part import PartKey
 from workers.errors import SettingsError
 from workers.steps.pending import PendingPart
@@ -30,9 +31,9 @@ from workers.steps.service import ServiceTime
 
 log = structlog.get_logger(__name__)
 
-SHED = "shed: late-first"
+SHED = f"{ReasonCode.SHED}: late-first"
 """Reason of a STALE verdict that was given up for the sake of the parts behind it."""
-LOAD = "rgb:load"
+LOAD = f"rgb:{SensorCode.LOAD}"
 """Degraded reason of a part whose colour image was not looked at, for want of time."""
 POLICIES = ("none", "late-first", "degrade")
 QUIET_S = 5.0

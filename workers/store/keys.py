@@ -31,7 +31,7 @@ def order(part: PartKey) -> str:
 
 
 def verdict(part: PartKey) -> str:
-    """String: the bytes of the verdict that stands."""
+    """String: the bytes of the verdict that stands, as on the topic of verdicts."""
     return f"{{{part.station}}}:verdict:{part.run}:{part.trigger}"
 
 
@@ -55,12 +55,14 @@ def heatmaps(station: str) -> str:
 
 
 def latest(station: str) -> str:
-    """Hash: the newest verdict of the station by (run, trigger)."""
+    """Hash: the newest verdict of the station by (run, trigger). Fields: ``part`` (STATION/RUN/TRIGGER),
+    ``decision``, ``verdict`` (the bytes of the verdict), ``order`` (run and trigger as 19 digits each)."""
     return f"{{{checked('station', station)}}}:latest"
 
 
 def gate(station: str) -> str:
-    """Stream: first decisions in the order they were taken."""
+    """Stream: first decisions in the order they were taken. Fields: ``part`` (STATION/RUN/TRIGGER),
+    ``decision``, ``deadline`` (nanoseconds since the epoch), ``verdict`` (the bytes of the verdict)."""
     return f"{{{checked('station', station)}}}:gate"
 
 
@@ -80,7 +82,9 @@ def review(part: PartKey) -> str:
 
 
 def sensor(station: str, name: str) -> str:
-    """Hash: the state of one sensor."""
+    """Hash: the state of one sensor, NAME ``rgb`` or ``depth``. Fields for readers: ``state`` (``up``,
+    ``suspect``, ``down``, ``recovering``), ``since`` (nanoseconds since the epoch), ``why``; the others are
+    the workers' own."""
     return f"{{{checked('station', station)}}}:sensor:{checked('sensor', name)}"
 
 
@@ -90,13 +94,13 @@ def worker(name: str) -> str:
 
 
 def drift(station: str) -> str:
-    """Hash: ``readings``, what drift last said of the station, as JSON (see ``workers.drift.reading``);
+    """Hash: ``readings``, what drift last said of the station, as JSON;
     ``state``, its sketches, for whichever worker has the station next; ``by``, the worker that wrote them."""
     return f"{{{checked('station', station)}}}:drift"
 
 
 def shadow(product: str) -> str:
-    """Hash: the counts of a product's shadow run (see ``workers.shadow.report``)."""
+    """Hash: the counts of a product's shadow run."""
     return f"shadow:{checked('product', product)}"
 
 
