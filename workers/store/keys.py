@@ -57,7 +57,7 @@ def heatmaps(station: str) -> str:
 def latest(station: str) -> str:
     """Hash: the newest verdict of the station by (run, trigger). Fields: ``part`` (STATION/RUN/TRIGGER),
     ``decision``, ``verdict`` (the bytes of the verdict), ``order`` (run and trigger as 19 digits each),
-    ``seen`` (when it was captured, 19 digits of nanoseconds since the epoch)."""
+    ``seen`` (the latest run that was believed then, 19 digits)."""
     return f"{{{checked('station', station)}}}:latest"
 
 
