@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import crc32c
 import pytest
 
 from schemas.part import PartKey
@@ -15,12 +16,14 @@ from schemas.wire import encode
 from tests.e2e.inprocess import Call, assert_one_line, command_line
 from tests.workers.archive_line import VERDICTS, ArchiveLine, verdict
 from tests.workers.frames import START
+from workers.archive.line import Recorded
+from workers.archive.proof import Fault, Seen, Verdicts, prove
 from workers.archive.shifts import Shifts
 from workers.capture.log import AgentLog
 from workers.commands.audit import window
 from workers.errors import SettingsError
 from workers.gate import GateDecision, Journal, Reason
-from workers.gate.lines import ACTUATED, Entry
+from workers.gate.lines import ACTUATED, OPENED, Entry
 
 S = 10**9
 DECISIONS = (Decision.PASS, Decision.REJECT, Decision.REVIEW, Decision.STALE, Decision.ERROR)
@@ -55,6 +58,8 @@ class Evidence:
             replace(verdict(part(n), DECISIONS[n % 5]), captured_at=at(n)) for n in range(10)
         ]
         self.twice: list[PartKey] = []
+        self.outcomes: dict[PartKey, str | None] = {}
+        self.max_bytes = 32 << 20
 
     @property
     def log(self) -> Path:
@@ -68,11 +73,13 @@ class Evidence:
         with AgentLog(self.log) as log:
             for one in self.triggers:
                 log.trigger(one, at(one.trigger))
-        with Journal(self.journal, sync=False) as journal:
+        with Journal(self.journal, sync=False, max_bytes=self.max_bytes) as journal:
             for one, decision in self.decisions.items():
                 journal.append([self.entry(one, decision)])
-                if decision is Decision.PASS:
-                    journal.note(one, ACTUATED, "opened")
+                outcome = self.outcomes.get(one, OPENED)
+                if decision is Decision.PASS and outcome is not None:
+                    journal.note(one, ACTUATED, outcome)
+                journal.tidy()
         text = self.journal.read_bytes()
         for one in self.twice:
             (line,) = [x for x in text.splitlines() if b"decision" in x and f'"{one}"'.encode() in x][:1]
@@ -170,7 +177,6 @@ def twice(e: Evidence) -> None:
         (conflict, "conflicting verdicts"),
         (no_trigger, "verdict without trigger"),
         (unknown, "decision without trigger"),
-        (twice, "part decided twice"),
     ],
 )
 def test_each_exception_is_named_and_is_the_only_one(
@@ -183,6 +189,15 @@ def test_each_exception_is_named_and_is_the_only_one(
     assert "not proven" in done.out
     assert read(evidence.folder) == {named: 1}
     assert named in done.out
+
+
+def test_a_part_decided_twice_is_named_and_the_second_line_is_out_of_the_chain(
+    evidence: Evidence, call: Call
+) -> None:
+    twice(evidence)
+    evidence.write()
+    assert call(*WORDS, "--json", "audit.json").code == 1
+    assert read(evidence.folder) == {"part decided twice": 1, "journal's chain is broken": 1}
 
 
 def damage_log(e: Evidence) -> None:
@@ -287,3 +302,203 @@ def test_windows() -> None:
     assert early == (shift.start - 15 * 3600 * S, shift.start - 8 * 3600 * S)
     with pytest.raises(SettingsError):
         window(None, "shift", plan, now)
+
+
+# What opened, and what was to open
+
+
+def test_opened_counts_what_the_actuator_confirmed_and_the_rest_is_told_by_why(
+    evidence: Evidence, call: Call
+) -> None:
+    for n in range(10):
+        evidence.decisions[part(n)] = Decision.PASS
+        evidence.verdicts[n] = replace(verdict(part(n)), captured_at=at(n))
+    for n, outcome in enumerate(["behind", "behind", "actuator", "restart"]):
+        evidence.outcomes[part(n)] = outcome
+    evidence.write()
+    done = call(*WORDS, "--json", "audit.json")
+    assert done.code == 0, done.out
+    found = json.loads((evidence.folder / "audit.json").read_text())
+    assert (found["meant"], found["opened"], found["late"]) == (10, 6, 4)
+    assert found["not_opened"] == {"actuator": 1, "behind": 2, "restart": 1}
+    assert "opened, confirmed by the actuator: 6 of 10 decided to open" in done.out
+    assert "too late: 2" in done.out
+
+
+def test_an_opening_of_which_the_journal_does_not_say_what_became_is_an_exception(
+    evidence: Evidence, call: Call
+) -> None:
+    evidence.outcomes[part(0)] = None
+    evidence.write()
+    assert call(*WORDS, "--json", "audit.json").code == 1
+    assert read(evidence.folder) == {"opening without outcome": 1}
+
+
+def test_an_actuator_that_opened_for_a_part_decided_to_stay_out_is_unsafe(
+    evidence: Evidence, call: Call
+) -> None:
+    evidence.decisions[part(0)] = Decision.MISSING
+    evidence.reasons[part(0)] = Reason.LATE
+    evidence.write()
+    with Journal(evidence.journal, sync=False) as journal:
+        journal.note(part(0), ACTUATED, OPENED)
+    assert call(*WORDS, "--json", "audit.json").code == 1
+    assert read(evidence.folder) == {"gate opened without a PASS verdict": 1}
+
+
+# The chain
+
+
+def lines_of(e: Evidence) -> list[bytes]:
+    return e.journal.read_bytes().splitlines(keepends=True)
+
+
+def line_missing(e: Evidence) -> None:
+    lines = lines_of(e)
+    e.journal.write_bytes(b"".join(lines[:1] + lines[2:]))
+
+
+def tail_cut(e: Evidence) -> None:
+    e.journal.write_bytes(b"".join(lines_of(e)[:-1]))
+
+
+def reordered(e: Evidence) -> None:
+    lines = lines_of(e)
+    lines[4], lines[5] = lines[5], lines[4]
+    e.journal.write_bytes(b"".join(lines))
+
+
+def doubled(e: Evidence) -> None:
+    lines = lines_of(e)
+    e.journal.write_bytes(b"".join([*lines[:2], lines[1], *lines[2:]]))
+
+
+def retold(line: bytes, was: bytes, becomes: bytes) -> bytes:
+    """The line with other words and the checksum that belongs to them."""
+    text = line.rpartition(b" #")[0].replace(was, becomes)
+    return text + b" #%08x\n" % crc32c.crc32c(text)
+
+
+def edited(e: Evidence) -> None:
+    lines = lines_of(e)
+    lines[1] = retold(lines[1], b"opened", b"behind")
+    e.journal.write_bytes(b"".join(lines))
+
+
+def last_edited(e: Evidence) -> None:
+    lines = lines_of(e)
+    lines[-1] = retold(lines[-1], b'"seen_at":null', b'"seen_at":77')
+    e.journal.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "named"),
+    [
+        (line_missing, "gate.jsonl:2"),
+        (tail_cut, "missing at the end"),
+        (reordered, "gate.jsonl:5"),
+        (doubled, "gate.jsonl:3"),
+        (edited, "line 2 before it was changed after line 3 had been written"),
+        (last_edited, "line 12 was changed"),
+    ],
+)
+def test_whatever_is_done_to_a_journals_lines_is_named_with_its_place(
+    evidence: Evidence, call: Call, break_it: Callable[[Evidence], None], named: str
+) -> None:
+    evidence.write()
+    break_it(evidence)
+    done = call(*WORDS, "--json", "audit.json")
+    assert done.code == 1
+    assert "not proven" in done.out
+    assert "journal's chain is broken" in read(evidence.folder)
+    assert named in (evidence.folder / "audit.json").read_text()
+
+
+def test_a_middle_segment_that_is_gone_is_named_and_the_oldest_ones_may_be_moved_away(
+    evidence: Evidence, call: Call
+) -> None:
+    evidence.max_bytes = 900
+    evidence.write()
+    segments = sorted(evidence.folder.glob("gate.jsonl.[0-9]*"))
+    assert len(segments) >= 3
+    assert call(*WORDS).code == 0
+    segments[1].rename(evidence.folder / "hidden")
+    assert call(*WORDS, "--json", "audit.json").code == 1
+    assert read(evidence.folder)["journal's chain is broken"] == 1
+    (evidence.folder / "hidden").rename(segments[1])
+    segments[0].unlink()
+    done = call(*WORDS, "--json", "audit.json")
+    assert set(read(evidence.folder)) == {"decided in a segment that is gone"}
+    (hint,) = json.loads((evidence.folder / "audit.json").read_text())["hints"].values()
+    assert hint in " ".join(done.out.split())
+    assert call(*WORDS, "--from", hint.split("--from ")[1].split(",")[0]).code == 0
+
+
+def unchain(path: Path) -> None:
+    """As an earlier version would have written it."""
+    lines = []
+    for line in path.read_bytes().splitlines():
+        body = json.loads(line.rpartition(b" #")[0])
+        text = json.dumps({k: v for k, v in body.items() if k not in ("n", "prev")}).encode()
+        lines.append(text + b" #%08x\n" % crc32c.crc32c(text))
+    path.write_bytes(b"".join(lines))
+    path.with_name(path.name + ".lock").unlink()
+
+
+def test_a_journal_of_an_earlier_version_is_read_and_proves_nothing_until_a_later_gate_has_written(
+    evidence: Evidence, call: Call
+) -> None:
+    kept = dict(evidence.decisions)
+    evidence.decisions = {one: decision for one, decision in kept.items() if one.trigger < 5}
+    evidence.write()
+    unchain(evidence.journal)
+    with Journal(evidence.journal, sync=False) as journal:
+        assert journal.recovery.decided == 5
+        for one in [one for one in kept if one.trigger >= 5]:
+            journal.append([evidence.entry(one, kept[one])])
+            if kept[one] is Decision.PASS:
+                journal.note(one, ACTUATED, OPENED)
+    assert call(*WORDS, "--json", "audit.json").code == 1
+    assert read(evidence.folder) == {"journal of an earlier version": 1}
+    assert call(*WORDS, "--from", "2023-11-14T22:13:25").code == 0
+
+
+# Windows and hints
+
+
+def test_what_lies_outside_the_times_is_not_counted() -> None:
+    verdicts, recorded = Verdicts(), Recorded()
+    for n in range(10):
+        recorded.triggers[part(n)] = at(n)
+        seen = Seen(Decision.REJECT, at(n), "one", "topic")
+        verdicts.add(part(n), seen)
+        verdicts.add(part(n), replace(seen))
+        verdicts.add(part(n), replace(seen, digest="two"))
+    proof = prove(recorded, verdicts, at(2), at(5))
+    assert (proof.triggers, proof.repeated) == (3, 3)
+    assert proof.counts()[Fault.CONFLICT] == 3
+
+
+def test_exceptions_that_have_one_cause_say_which_option_leaves_them_out(
+    evidence: Evidence, call: Call
+) -> None:
+    evidence.verdicts += [
+        replace(verdict(PartKey("s1", 0, n)), captured_at=at(-1000 + n)) for n in range(172)
+    ]
+    evidence.write()
+    done = call(*WORDS, "--json", "audit.json")
+    assert read(evidence.folder) == {"verdict without trigger": 172}
+    hint = "all 172 belong to runs before your first trigger: use --from 2023-11-14T22:13:20"
+    assert hint in " ".join(done.out.split())
+    assert call(*WORDS, "--from", "2023-11-14T22:13:20").code == 0
+
+
+def test_decisions_that_a_journal_cannot_have_say_which_journal_is_missing(
+    evidence: Evidence, call: Call
+) -> None:
+    for n in (0, 1, 2):
+        del evidence.decisions[part(n)]
+    evidence.write()
+    done = call(*WORDS, "--json", "audit.json")
+    assert read(evidence.folder) == {"part without decision": 3}
+    assert "all 3 belong to runs before your first decision" in " ".join(done.out.split())

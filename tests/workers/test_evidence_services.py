@@ -31,7 +31,7 @@ from workers.bus.base import TopicPartition, TopicSpec
 from workers.bus.kafka import KafkaBus
 from workers.capture.log import AgentLog
 from workers.gate import GateDecision, Journal, Reason
-from workers.gate.lines import Entry
+from workers.gate.lines import ACTUATED, OPENED, Entry
 from workers.inspection import InspectionWorker
 from workers.settings import Settings
 from workers.steps.deadletter import ORIGIN, REASON, REPLAYED, TIME
@@ -267,6 +267,8 @@ def test_a_killed_archive_has_every_verdict_once_and_the_audit_proves_the_line(
             decision = decided[of.part]
             made = GateDecision(of.part, decision is Decision.PASS, decision, Reason(decision.lower()))
             journal.append([Entry(made, of.captured_at, of.deadline, of.captured_at)])
+            if made.opened:
+                journal.note(of.part, ACTUATED, OPENED)
     words = ("audit", "--triggers", "triggers.jsonl", "--journal", "gate.jsonl", "--json", "audit.json")
     until = ("--to", "2100-01-01")
     for sources in (

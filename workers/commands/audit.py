@@ -15,7 +15,8 @@ from rich.text import Text
 from schemas.errors import SchemaError
 from schemas.part import PartKey
 from schemas.wire import decode_verdict
-from workers.archive.line import Recorded, read_line
+from workers.archive.hints import hints
+from workers.archive.line import Evidence, Recorded, read_line
 from workers.archive.proof import ORDER, Fault, Finding, Proof, Seen, Verdicts, prove
 from workers.archive.rows import REPEAT, VERDICT, digest_of
 from workers.archive.shifts import NS, Shifts
@@ -112,9 +113,15 @@ def run_audit(settings: Settings, asked: Asked, *, json_file: Path | None) -> in
         raise SettingsError(_nothing(recorded, since, until))
     where = [name for name, used in (("the result topic", asked.kafka), ("Redis", asked.redis)) if used]
     _show(
-        proof, [*([asked.archive] if asked.archive else []), *where], since, until, checked, asked.everything
+        proof,
+        recorded,
+        [*([asked.archive] if asked.archive else []), *where],
+        since,
+        until,
+        checked,
+        asked.everything,
     )
-    console.write_json(json_file, to_json(proof, since, until, checked))
+    console.write_json(json_file, to_json(proof, recorded, since, until, checked))
     return console.OK if proof.holds else console.BROKEN_PROMISE
 
 
@@ -180,7 +187,9 @@ def _from_redis(verdicts: Verdicts, settings: Settings, recorded: Recorded, sinc
             verdicts.add(part, Seen(verdict.decision, verdict.captured_at, digest_of(value), "Redis"))
 
 
-def to_json(proof: Proof, since: int, until: int, checked: Checked | None) -> dict[str, Any]:
+def to_json(
+    proof: Proof, recorded: Recorded, since: int, until: int, checked: Checked | None
+) -> dict[str, Any]:
     """The proof with stable keys."""
     return {
         "holds": proof.holds,
@@ -189,22 +198,43 @@ def to_json(proof: Proof, since: int, until: int, checked: Checked | None) -> di
         **{
             name: getattr(proof, name)
             for name in (
-                "triggers", "decisions", "verdicts", "opened", "alone", "earlier", "late", "repeated",
+                "triggers", "decisions", "verdicts", "meant", "opened", "alone", "late", "repeated",
             )
         },
         "by_verdict": dict(sorted(proof.by_verdict.items())),
         "by_decision": dict(sorted(proof.by_decision.items())),
+        "not_opened": dict(sorted(proof.not_opened.items())),
         "exceptions": {fault.value: count for fault, count in proof.counts().items()},
         "findings": [
             {"what": finding.fault.value, "where": finding.where, "says": finding.says}
             for finding in proof.findings
         ],
+        "hints": {fault.value: says for fault, says in hints(proof, recorded).items()},
+        "journals": [_told(evidence) for evidence in recorded.journals],
         "archive": None if checked is None else asdict(checked) | {"flaws": len(checked.flaws)},
     }  # fmt: skip
 
 
+def _told(evidence: Evidence) -> dict[str, Any]:
+    return asdict(evidence) | {"path": str(evidence.path), "told": list(evidence.told)}
+
+
+_WHY = {
+    "behind": "too late",
+    "actuator": "the actuator did not confirm",
+    "restart": "the gate ended in between, so nobody knows",
+    "untold": "the journal does not say",
+}
+
+
 def _show(
-    proof: Proof, sources: Sequence[str], since: int, until: int, checked: Checked | None, everything: bool
+    proof: Proof,
+    recorded: Recorded,
+    sources: Sequence[str],
+    since: int,
+    until: int,
+    checked: Checked | None,
+    everything: bool,
 ) -> None:
     out = console.out
     begin = "the beginning" if since == 0 else _shown(since)
@@ -218,12 +248,17 @@ def _show(
     table.add_row("verdicts", str(proof.verdicts), *(str(proof.by_verdict[kind]) for kind in kinds))
     out.print(table)
     out.print(
-        f"opened: {proof.opened}; decided with no verdict there in time: {proof.alone}; "
+        f"opened, confirmed by the actuator: {proof.opened} of {proof.meant} decided to open",
+        *(f"; {_WHY.get(why, why)}: {count}" for why, count in sorted(proof.not_opened.items())),
+        sep="",
+        highlight=False,
+    )
+    out.print(
+        f"decided with no verdict there in time: {proof.alone}; "
         f"PASS that opened nothing: {proof.late}; the same verdict again: {proof.repeated}",
         highlight=False,
     )
-    if proof.earlier:
-        out.print(f"{proof.earlier} decided in segments of the journal that are no longer kept")
+    _show_journals(recorded)
     if checked is not None:
         shifts = f"{len(checked.sealed)} sealed shifts, {len(checked.open)} not sealed yet"
         out.print(
@@ -236,10 +271,25 @@ def _show(
         out.print("[bold green]proven[/]: every trigger ended in one decision, and each rests on its verdict")
         return
     _show_findings(proof, everything)
+    for fault, says in hints(proof, recorded).items():
+        out.print(f"{fault.value}: {says}", highlight=False, soft_wrap=True)
     if checked is not None and checked.open and proof.counts()[Fault.NO_VERDICT]:
         out.print("the last shift is still being filed: ask again later, or add --kafka or --redis")
     count = len(proof.findings)
     out.print(f"[bold red]not proven[/]: {count} exception{'s' if count > 1 else ''}")
+
+
+def _show_journals(recorded: Recorded) -> None:
+    for found in recorded.journals:
+        reach = "its lines are not numbered"
+        if found.first is not None:
+            reach = f"lines {found.first} to {found.last}, the last one's digest {found.digest}"
+        console.out.print(Text(f"{found.path}: {reach}"), soft_wrap=True)
+        if found.unlocked:
+            says = f"{found.path}.lock is not there: a tail that was cut off would not be seen"
+            console.out.print(Text(says), style="yellow", soft_wrap=True)
+        for says in found.told:
+            console.out.print(Text(says), style="yellow", soft_wrap=True)
 
 
 def _show_findings(proof: Proof, everything: bool) -> None:

@@ -38,7 +38,7 @@ from workers.gate.counter import CounterWatch
 from workers.gate.decision import GateDecision, Reason, closed, decide
 from workers.gate.feed import GateStore, Held, VerdictFeed, followed
 from workers.gate.files import FileWatch
-from workers.gate.journal import ACTUATED, RECORDED, Entry, Journal, JournalError
+from workers.gate.journal import ACTUATED, OPENED, RECORDED, Entry, Journal, JournalError
 from workers.gate.output import Output
 from workers.gate.parts import Arrival, PartSource
 from workers.gate.product import DueProduct, ProductStore
@@ -406,7 +406,7 @@ class Gate:
         seen = entry.due if entry.seen_at is None else max(entry.seen_at, entry.triggered_at)
         since = seen if self._early else entry.due
         self._counts.confirmed((confirmed - since) / 1e6, self._output.round_trip_ms)
-        self._note(part, ACTUATED, "opened")
+        self._note(part, ACTUATED, OPENED)
         return entry.decision
 
     def _not_opened(self, part: PartKey, decision: Decision, reason: Reason) -> GateDecision:

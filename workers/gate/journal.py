@@ -39,6 +39,7 @@ from workers.gate.held import LockFile, at, befallen, copied, hold, opened, set_
 from workers.gate.lines import (
     ACTUATED,
     CHALLENGE,
+    OPENED,
     RECORDED,
     Carried,
     Entry,
@@ -60,6 +61,7 @@ __all__ = [
     "CHALLENGE",
     "FILE",
     "MAX_BYTES",
+    "OPENED",
     "RECORDED",
     "DecidedParts",
     "Entry",

@@ -20,6 +20,8 @@ from schemas.verdict import Decision
 from workers.gate.decision import GateDecision, Reason
 
 ACTUATED = "actuated"
+OPENED = "opened"
+"""Value of an ``ACTUATED`` note: the actuator confirmed that it opened. Other values say why it did not."""
 RECORDED = "recorded"
 """Note: the MISSING verdict is in the store."""
 CHALLENGE = "challenge"

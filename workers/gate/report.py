@@ -14,7 +14,7 @@ from schemas.part import PartKey
 from schemas.verdict import Decision
 from workers.errors import SourceError
 from workers.gate.decision import GateDecision, Reason
-from workers.gate.journal import ACTUATED, Entry, Mark, Note, read_lines
+from workers.gate.journal import ACTUATED, OPENED, Entry, Mark, Note, read_lines
 from workers.gate.segments import journal_segments, log_segments
 
 _LATENCIES = 100_000
@@ -241,7 +241,7 @@ def audit(triggers: Path, journal: Path, *, station: str | None = None) -> Audit
             match item:
                 case None:
                     damaged += 1
-                case Note(part, kind, value) if kind == ACTUATED and value == "opened":
+                case Note(part, kind, value) if kind == ACTUATED and value == OPENED:
                     opened.append(part)
                 case Mark():
                     marks.append(item)
