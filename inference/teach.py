@@ -23,9 +23,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.alignment import FRAMES, disagreement
 from inference.branches.base import Branch, Evidence, FitSettings
 from inference.bundle import check_name, next_version, write_bundle
 from inference.calibration import MIN_GROUPS
+from inference.copies import Print, check_copies
 from inference.datasets.base import Dataset, Item
 from inference.errors import TeachError
 from inference.foreground import Foreground
@@ -37,6 +39,7 @@ from inference.profiles.base import Frame, Profile, Progress
 from inference.profiles.choice import chosen
 from inference.profiles.runtime import Runtime
 from inference.roi import Roi, find_roi
+from inference.sample import Sample
 from inference.sketch import Level
 from inference.station import Station
 from inference.teach_settings import TeachSettings
@@ -89,6 +92,7 @@ def teach(
     train, validation = check(dataset, settings)
     _check_confirmed(confirmed, validation)
     preparation = plan(train, settings, report, station)
+    notes = look_over(train, validation, preparation, report)
 
     device = torch.device(settings.device)
     digest = hashlib.sha256()
@@ -139,6 +143,7 @@ def teach(
             "train": len(train),
             "validation": len(validation),
             "groups": len({group for group, _ in seen}),
+            "notes": notes,
             "confirmed": len(confirmed),
             "confirmed_groups": len({item.group for item in confirmed}),
         },
@@ -164,6 +169,32 @@ def check(dataset: Dataset, settings: TeachSettings) -> tuple[list[Item], list[I
     train, validation = list(dataset.train()), list(dataset.validation())
     _check_items(dataset, train, validation, settings)
     return train, validation
+
+
+def look_over(
+    train: Sequence[Item], validation: Sequence[Item], preparation: Preparation, report: Progress
+) -> list[str]:
+    """What a person should know of these normals before trusting what is taught on them, a sentence each.
+
+    Raises:
+        TeachError: a frame of another size, or copies that would make the thresholds worthless.
+        DatasetError: an image cannot be read.
+    """
+    items = [*train, *validation]
+    step = -(-len(train) // FRAMES)
+    prints: list[Print] = []
+    some: list[Sample] = []
+    for index, item in enumerate(items):
+        sample = item.sample()
+        check_sizes(item, sample, preparation.rgb_size, preparation.depth_size, train[0].name)
+        taught = index < len(train)
+        prints.append(Print.of(f"{item.split}/{item.name}", "train" if taught else "validation", sample))
+        if taught and index % step == 0:
+            some.append(sample)
+        report("look over", index + 1, len(items))
+    notes = check_copies(prints, MIN_TRAIN)
+    apart = disagreement(some)
+    return notes if apart is None else [*notes, apart]
 
 
 def plan(

@@ -17,7 +17,7 @@ HIGHEST_COUNT = 65535
 METRIC_SCALE = 2e-5
 """Metres in a count of depth that was stored as lengths, where nothing else is said; it reaches 1.31 m."""
 
-_SATURATED = 0.002
+_SATURATED = 0.005
 """Share of an image at 65535 from which on it is no distance by chance."""
 _FAR_M = 10.0
 """No inspection station looks further, but many sensors speak of 400 millimetres."""

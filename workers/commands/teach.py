@@ -87,6 +87,7 @@ def run_teach(
             confirmed=confirmed,
         )
     manifest = read_manifest(bundle)
+    console.tell(manifest["teaching"]["notes"])
     picture = _show_roi(dataset, bundle, manifest)
     table = Table(title=f"{name}, version {bundle.name}")
     table.add_column("mode")
