@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import tomllib
+from pathlib import Path
 from typing import Any
 
 from schemas.scan import MAX_DEPTH, MAX_ITEMS, MAX_TEXT_BYTES
@@ -44,7 +45,7 @@ def document() -> dict[str, Any]:
         "asyncapi": "3.1.0",
         "info": {
             "title": "Crosscheck",
-            "version": version("crosscheck"),
+            "version": _version(),
             "description": "\n\n".join(" ".join(part.split()) for part in _ABOUT.split("\n\n")),
             "license": {"name": "Apache-2.0"},
         },
@@ -66,6 +67,12 @@ def document() -> dict[str, Any]:
             },
         },
     }
+
+
+def _version() -> str:
+    """Of the checkout that the documents are written in, whatever is installed."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    return str(project["project"]["version"])
 
 
 def _names(topic: Topic) -> list[str]:
