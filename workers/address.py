@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from workers.errors import SettingsError
@@ -135,6 +136,54 @@ def number(
     if not (value.isascii() and value.isdecimal() and least <= int(value) <= most):
         raise SettingsError(f"{what} {text}: {name}={value}: use a whole number, {least} to {most}")
     return int(value)
+
+
+Table = Literal["coil", "holding", "input"]
+_TABLES: dict[str, str] = {"0": "coil", "1": "contact", "3": "input", "4": "holding"}
+_LEADING = {name: digit for digit, name in _TABLES.items()}
+_NAMES = {"coil": "a coil", "contact": "an input contact", "input": "an input register"}
+_NAMES["holding"] = "a holding register"
+
+
+def modbus(
+    what: str, text: str, given: Mapping[str, str], name: str, table: Table, default: int | None = None
+) -> int:
+    """The address of a coil or a register as it goes over the wire, 0 to 65535.
+
+    Two ways to write one: counted from 0 (``0``), or as manuals do, five or six digits, of which the first
+    is the table's and the rest counts from 1 (``00001``, ``40001``, ``400001``). A number counted from 0 that
+    looks like a manual's is written ``offset:40001``.
+
+    Raises:
+        SettingsError: it is neither, is of another table, or out of range.
+    """
+    value = given.get(name, "" if default is None else str(default))
+    first = f"{_LEADING[table]}0001"
+    ways = f"use 0 to 65535, counted from 0, or {first} and up as manuals number {_NAMES[table]}"
+
+    def wrong(why: str) -> SettingsError:
+        return SettingsError(f"{what} {text}: {name}={value}: {why}; {ways}")
+
+    plain = value.removeprefix("offset:")
+    if not re.fullmatch(r"[0-9]+", plain):
+        raise wrong("not a Modbus address (names of a PLC's own, as %MW10 or D100, have one in its manual)")
+    if plain is value and len(value) in (5, 6) and value[0] in _TABLES:
+        return _as_in_manuals(value, table, wrong)
+    if len(plain) > 1 and plain[0] == "0":
+        raise wrong("zeros in front, and not the five or six digits of a manual")
+    if int(plain) > 65_535:
+        raise wrong("out of range")
+    return int(plain)
+
+
+def _as_in_manuals(value: str, table: Table, wrong: Callable[[str], SettingsError]) -> int:
+    kind, number = _TABLES[value[0]], int(value[1:])
+    if kind != table:
+        offset = f", and the number counted from 0 is written offset:{value}" if value[0] != "0" else ""
+        raise wrong(f"as manuals number them this is {_NAMES[kind]}{offset}")
+    if not 1 <= number <= 65_536:
+        raise wrong("as manuals number them the first is 1")
+    return number - 1
 
 
 def register_kind(what: str, text: str, given: Mapping[str, str], name: str) -> bool:

@@ -72,7 +72,13 @@ def gate(
     register counts up while the gate lives. With &counter=1 its own count of
     parts is compared (&counter_from=input where that is an input register).
 
-    Both take timeout_ms=200.
+    Addresses count from 0, or are as in manuals: coil=00001, heartbeat=40001.
+
+    Both take timeout_ms=200, and pulse=0.2: on for so many seconds for each
+    part, for a PLC that opens on the edge.
+
+    A gate that is stopped shuts. One that is killed leaves the output as it
+    was: the PLC must close when the heartbeat stops (docs/on-site.md).
     """
     from workers.commands.gate import GateOptions, run_gate
     from workers.commands.local import settings_here

@@ -72,6 +72,7 @@ class GateLine:
         self.options: dict[str, bool] = {}
         self.on_decision: Callable[[GateDecision, Entry], None] | None = None
         self.max_bytes = MAX_BYTES
+        self.pulse_s: float | None = None
         self.journal = Journal(self.path, sync=False)
         self.gate = self._gate()
 
@@ -92,6 +93,7 @@ class GateLine:
             on_decision=self.on_decision,
             product_store=self.store if self.options.get("product") else None,
             product_required=self.options.get("required", False),
+            pulse_s=self.pulse_s,
         )
 
     def _alarm(self, name: str, facts: Mapping[str, object]) -> None:

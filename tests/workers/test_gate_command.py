@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,49 @@ def test_a_plc_opens_for_the_pass_and_a_failed_challenge_keeps_everything_out(
     assert "verdict to actuator: p50" in words
     assert "challenge parts: 0 rejected, 1 not" in words
     assert "locked (failed): nothing passes" in words
+
+
+def test_a_gate_that_is_killed_leaves_the_coil_as_it_was_and_only_the_heartbeat_stops(
+    tmp_path: Path, redis_here: str
+) -> None:
+    store, clock = VerdictStore(connect(redis_here)), SystemClock()
+    log_path = tmp_path / "agent.log"
+    arguments = ["gate", "--parts", str(log_path), "--station", STATION, "--redis", redis_here]
+    arguments += ["--journal", str(tmp_path / "gate.jsonl"), "--early", "--travel", "600"]
+
+    def started() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*_CLI, *arguments, "--actuator", plc.address],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait_for(done: Callable[[], bool], what: str) -> None:
+        until = time.monotonic() + 60.0
+        while not done():
+            assert time.monotonic() < until, f"never: {what}"
+            time.sleep(0.02)
+
+    with Plc() as plc, AgentLog(log_path) as log:
+        gate = started()
+        try:
+            wait_for(lambda: plc.register(HEARTBEAT) > 0, "a heartbeat")
+            log.trigger(key(0), clock.now())
+            store.decide(verdict(key(0)))
+            wait_for(plc.is_open, "open")
+            gate.kill()
+            gate.wait(10.0)
+            last = plc.register(HEARTBEAT)
+            time.sleep(0.5)
+            assert plc.is_open(), "nobody is left to switch it off: that is what the PLC's rule is for"
+            assert plc.register(HEARTBEAT) == last
+            gate = started()
+            wait_for(lambda: not plc.is_open(), "closed by the first word of the next one")
+            gate.terminate()
+            assert gate.wait(30.0) == 0
+        finally:
+            gate.kill()
+            gate.wait(10.0)
 
 
 def test_a_challenge_that_no_gate_takes_is_said(redis_here: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from schemas.part import PartKey
+from schemas.verdict import Decision
 from tests.workers.gate_line import GateLine, key, verdict
 from tests.workers.plc import COIL, COUNTER, HEARTBEAT, UNIT, Plc
 from workers.clock import ManualClock
 from workers.errors import ActuatorError, SettingsError
-from workers.gate import ModbusActuator, ModbusSettings, events
+from workers.gate import CallbackActuator, ModbusActuator, ModbusSettings, events
 from workers.gate.address import OpenActuator, open_actuator
 from workers.gate.counter import CounterWatch
 
@@ -233,7 +234,7 @@ def test_after_no_answer_it_is_left_alone_for_a_while() -> None:
     [
         ("relay", "not an actuator"),
         ("modbus:///1", "not an actuator"),
-        ("modbus://plc:99999/1", "out of range"),
+        ("modbus://plc:99999/1", "cannot be taken apart"),
         ("modbus://plc/x", "unit 'x'"),
         ("modbus://plc/999", "unit 999"),
         ("modbus://plc/1?coil=-1", "coil=-1"),
@@ -260,3 +261,148 @@ def test_record_moves_nothing() -> None:
     opened.actuator.energise(PartKey("s1", 1, 1))
     assert not opened.moves
     assert opened.counted is None
+
+
+# Addresses as manuals write them
+
+
+@pytest.mark.parametrize(
+    ("query", "coil", "heartbeat", "counter"),
+    [
+        ("", 0, 0, None),
+        ("coil=5&heartbeat=10&counter=11", 5, 10, 11),
+        ("coil=00001&heartbeat=40001", 0, 0, None),
+        ("coil=000001&heartbeat=400001", 0, 0, None),
+        ("coil=00017&heartbeat=40100&counter=40101", 16, 99, 100),
+        ("coil=065536&heartbeat=465536", 65_535, 65_535, None),
+        ("counter=30008&counter_from=input", 0, 0, 7),
+        ("coil=offset:40001&heartbeat=offset:30001", 40_001, 30_001, None),
+        ("coil=9999&heartbeat=65535", 9_999, 65_535, None),
+    ],
+)
+def test_addresses_are_those_of_the_wire_or_those_of_manuals(
+    monkeypatch: pytest.MonkeyPatch, query: str, coil: int, heartbeat: int, counter: int | None
+) -> None:
+    made: list[ModbusSettings] = []
+    real = ModbusActuator.__init__
+
+    def look(self: ModbusActuator, settings: ModbusSettings) -> None:
+        made.append(settings)
+        real(self, settings)
+
+    monkeypatch.setattr(ModbusActuator, "__init__", look)
+    open_actuator(f"modbus://plc/1?{query}").close()
+    assert (made[0].coil, made[0].heartbeat, made[0].counter) == (coil, heartbeat, counter)
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("coil=40001", "a holding register"),
+        ("coil=10001", "an input contact"),
+        ("heartbeat=00001", "a coil"),
+        ("heartbeat=30001", "an input register"),
+        ("counter=40001&counter_from=input", "a holding register"),
+        ("coil=00000", "the first is 1"),
+        ("heartbeat=40000", "the first is 1"),
+        ("heartbeat=400000", "the first is 1"),
+        ("heartbeat=465537", "the first is 1"),
+        ("coil=01", "zeros in front"),
+        ("coil=0000001", "zeros in front"),
+        ("heartbeat=%25MW10", "its manual"),
+        ("heartbeat=%MW10", "its manual"),
+        ("heartbeat=D100", "its manual"),
+        ("heartbeat=4x0001", "its manual"),
+        ("coil=0x0001", "its manual"),
+        ("coil=70000", "out of range"),
+        ("coil=", "not a Modbus address"),
+        ("heartbeat=40011&counter=10", "both register 10"),
+    ],
+)
+def test_an_address_that_may_be_meant_otherwise_is_refused_in_words(query: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        open_actuator(f"modbus://plc/1?{query}")
+
+
+def test_a_manuals_coil_is_the_one_that_moves(plc: Plc) -> None:
+    opened = open_actuator(f"modbus://127.0.0.1:{plc.port}/{UNIT}?coil=00006&heartbeat=40011&timeout_ms=2000")
+    opened.actuator.energise(key(0))
+    assert plc.is_open()
+    opened.actuator.heartbeat()
+    until(lambda: plc.register(HEARTBEAT) == 1, "the heartbeat where the manual says")
+    opened.actuator.release()
+    assert not plc.is_open()
+    opened.close()
+
+
+# A pulse for each part
+
+
+def pulsing(line: GateLine, seconds: float = 0.3) -> None:
+    line.pulse_s = seconds
+    line.restart()
+
+
+def test_a_pulse_is_as_long_as_it_says_and_not_as_the_part_is(plc: Plc, line: GateLine) -> None:
+    pulsing(line)
+    part = line.trigger()
+    line.store.decide(verdict(part))
+    line.pass_time(1.02)
+    assert plc.is_open()
+    line.pass_time(0.2)
+    assert plc.is_open(), "the part has left, the pulse has not"
+    line.pass_time(0.15)
+    assert not plc.is_open()
+    assert line.alarms == []
+
+
+def test_each_part_has_an_edge_of_its_own_and_a_reject_ends_the_pulse_before_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    with GateLine(tmp_path) as line:
+        line.actuator = CallbackActuator(
+            lambda part: told.append(f"on {part.trigger}"), lambda: told.append("off")
+        )
+        pulsing(line)
+        told.clear()
+        for decision in (Decision.PASS, Decision.PASS, Decision.REJECT):
+            line.store.decide(verdict(line.trigger(), decision))
+            line.pass_time(0.1)
+        line.pass_time(2.0)
+    assert told[:5] == ["off", "on 0", "off", "on 1", "off"]
+    assert [word for word in told if word != "off"] == ["on 0", "on 1"]
+
+
+def test_the_off_of_a_pulse_that_fails_is_loud_and_stops_the_heartbeat(tmp_path: Path) -> None:
+    beats, broken = [0], [False]
+
+    def off() -> None:
+        if broken[0]:
+            raise ActuatorError("the coil is not off as written")
+
+    def beat() -> None:
+        beats[0] += 1
+
+    with GateLine(tmp_path) as line:
+        line.actuator = CallbackActuator(lambda _: None, off, beat)
+        pulsing(line)
+        line.store.decide(verdict(line.trigger()))
+        line.pass_time(1.05)
+        broken[0] = True
+        line.pass_time(0.4)
+        assert line.alarms == [events.ALARM_RELEASE]
+        before = beats[0]
+        line.store.decide(verdict(line.trigger()))
+        line.pass_time(1.2)
+        assert beats[0] == before
+        assert line.gate.report().by_reason == {"pass": 1, "actuator": 1}
+        assert not line.gate.state().actuator
+
+
+@pytest.mark.parametrize("pulse", ["", "0", "-1", "long", "11", "nan", "200"])
+def test_a_pulse_that_is_no_time_is_refused(pulse: str) -> None:
+    for place in ("modbus://plc/1", "http://plc/gate"):
+        with pytest.raises(SettingsError, match=r"as pulse=0\.2"):
+            open_actuator(f"{place}?pulse={pulse}")
+    opened = open_actuator("modbus://plc/1?pulse=0.2")
+    assert opened.pulse_s == 0.2
+    opened.close()

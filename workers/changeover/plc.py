@@ -68,6 +68,7 @@ class PlcSettings:
         given = address.options(_WHAT, text, parts.query, _OPTIONS)
         if "register" not in given:
             raise SettingsError(f"{_WHAT} {text}: which register holds the product's number? {_FORMS}")
+        register_input = address.register_kind(_WHAT, text, given, "from")
         unit = address.unit(_WHAT, text, parts.path, _FORMS)
         if unit > 255:
             raise SettingsError(f"{_WHAT} {text}: unit {unit}: use 0 to 255")
@@ -75,9 +76,9 @@ class PlcSettings:
             host=parts.hostname,
             port=502 if port is None else port,
             unit=unit,
-            register=address.number(_WHAT, text, given, "register", 0),
-            register_input=address.register_kind(_WHAT, text, given, "from"),
-            ack=address.number(_WHAT, text, given, "ack", 0) if "ack" in given else None,
+            register=address.modbus(_WHAT, text, given, "register", "input" if register_input else "holding"),
+            register_input=register_input,
+            ack=address.modbus(_WHAT, text, given, "ack", "holding") if "ack" in given else None,
             timeout_s=address.number(_WHAT, text, given, "timeout_ms", 200, 1, 10_000) / 1e3,
         )
 

@@ -96,6 +96,7 @@ def run_gate(settings: Settings, options: GateOptions) -> int:
             challenge=options.challenge,
             challenge_store=store,
             counted=output.counted,
+            pulse_s=output.pulse_s,
             product_store=store,
             product_required=options.plc_product,
             on_decision=decided,

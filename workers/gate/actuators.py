@@ -1,4 +1,8 @@
-"""What moves the gate. Energise-to-pass: without power, without a heartbeat, without a word, it is closed."""
+"""What moves the gate. Energise-to-pass: without power, or without a word, it is closed.
+
+A process that is killed says no last word. What it had switched on stays on until the PLC misses the
+heartbeat and closes by itself: that is the PLC's program, and no gate without it is closed when it dies.
+"""
 
 from __future__ import annotations
 

@@ -82,6 +82,7 @@ class Gate:
         counted: the PLC's own count of parts, which is compared with the parts seen (``CounterWatch``).
         product_store: where the PLC's word about the product comes from; None: it is not asked for.
         product_required: nothing passes without that word; else only where it was there before.
+        pulse_s: open for so long for each part, instead of while it is in front of the gate (``Output``).
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Gate:
         counted: Callable[[], int | None] | None = None,
         product_store: ProductStore | None = None,
         product_required: bool = False,
+        pulse_s: float | None = None,
     ) -> None:
         if not 0 <= hold_s <= 3600:
             raise SettingsError(f"hold (--hold) {hold_s:g} s: use seconds, from 0 to an hour")
@@ -119,7 +121,7 @@ class Gate:
         self._alarm_hook = alarm
         self._on_decision = on_decision
         self._counts = GateCounts()
-        self._output = Output(actuator, self._clock, self._alarm)
+        self._output = Output(actuator, self._clock, self._alarm, pulse_s=pulse_s)
         self._challenges = Challenges(
             journal,
             challenge or ChallengeSettings(),

@@ -23,6 +23,8 @@ WRAP = 1 << 16
 class ModbusSettings:
     """Where in the PLC what is. Addresses count from 0, as on the wire.
 
+    The coil stays as it was when the gate's process is killed: only the PLC can close then.
+
     Attributes:
         host, port, unit: of the PLC.
         coil: on lets the part pass.

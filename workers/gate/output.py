@@ -14,6 +14,8 @@ class Output:
     """Opens, closes and sends heartbeats; an actuator that fails gets no heartbeat until it has closed.
 
     Args:
+        pulse_s: open for so long for each part, and from closed each time: a PLC that acts on the edge opens
+            once for each, however long a coil stays on that nobody is left to switch off.
         alarm: called with an event name and facts: once when something begins to fail, not at each try.
 
     Attributes:
@@ -22,8 +24,14 @@ class Output:
     """
 
     def __init__(
-        self, actuator: Actuator, clock: Clock, alarm: Callable[[str, Mapping[str, object]], None]
+        self,
+        actuator: Actuator,
+        clock: Clock,
+        alarm: Callable[[str, Mapping[str, object]], None],
+        *,
+        pulse_s: float | None = None,
     ) -> None:
+        self._pulse = None if pulse_s is None else round(pulse_s * 1e9)
         self._actuator = actuator
         self._clock = clock
         self._alarm = alarm
@@ -39,7 +47,7 @@ class Output:
 
     def energise(self, part: PartKey, until: int) -> bool:
         """Open for this part; whether that is confirmed. It closes at ``until`` (see ``close_when_due``)."""
-        if self.stuck:
+        if self.stuck or (self._pulse is not None and self._open_until is not None):
             self.release()
         if self.stuck:
             return False
@@ -51,7 +59,7 @@ class Output:
             self._alarm(events.ALARM_ACTUATOR, {"part": str(part), "error": repr(error)})
             return False
         self.round_trip_ms = (self._clock.monotonic() - before) * 1e3
-        self._open_until = until
+        self._open_until = until if self._pulse is None else self._clock.now() + self._pulse
         return True
 
     def release(self) -> None:

@@ -112,7 +112,7 @@ def test_a_register_that_is_not_there_is_an_error_of_the_plc(plc: Plc) -> None:
         ("modbus://plc:502/1", "which register"),
         ("modbus://plc:502/x?register=1", "unit 'x' is not a number"),
         ("modbus://plc:502/300?register=1", "use 0 to 255"),
-        ("modbus://plc:502/1?register=70000", "whole number, 0 to 65535"),
+        ("modbus://plc:502/1?register=70000", "use 0 to 65535"),
         ("modbus://plc:502/1?register=4&ack=4", "both register 4"),
         ("modbus://plc:502/1?register=4&from=coil", "use holding or input"),
         ("modbus://plc:502/1?register=4&speed=9", "unknown option 'speed'"),
