@@ -15,14 +15,14 @@ from workers.bus.base import Bus, Headers, Producer, Record, TopicPartition
 from workers.clock import Clock
 from workers.errors import SourceError
 from workers.scan import record_at, records
-from workers.steps.deadletter import ERROR, LEFT_OUT, ORIGIN, REASON, REPLAYED, TIME, WORKER
+from workers.steps.deadletter import ERROR, LEFT_OUT, ORIGIN, REASON, REPLAYED, TIME, UNTIL, WORKER
 from workers.store.verdicts import VerdictStore
 
 REPLAY_OF = "crosscheck-replay-of"
 """On a note in the dead-letter topic: the letter of this offset was sent again."""
 SENT_TO = "crosscheck-sent-to"
 
-_OURS = frozenset({REASON, ERROR, ORIGIN, WORKER, TIME, LEFT_OUT, REPLAYED})
+_OURS = frozenset({REASON, ERROR, ORIGIN, WORKER, TIME, LEFT_OUT, UNTIL, REPLAYED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class DeadLetter:
         part: whose it is, as far as it still says.
         at: when it was put there, integer nanoseconds since the epoch.
         size: bytes of the original value.
+        until: the last offset of a stretch that could not be decoded; None: it was one record.
         left_out: its value is not in the letter: it was too large.
         replay_of: it is itself a letter that was sent again and died again.
         sent_to: where it was sent again, as TOPIC/PARTITION/OFFSET; None for never.
@@ -49,6 +50,7 @@ class DeadLetter:
     worker: str
     at: int
     size: int
+    until: int | None = None
     left_out: bool = False
     replay_of: int | None = None
     sent_to: str | None = None
@@ -68,16 +70,17 @@ def letter_of(record: Record) -> DeadLetter:
     topic, _, rest = _text(record, ORIGIN).rpartition("/")[0].rpartition("/")
     offset = _text(record, ORIGIN).rpartition("/")[2]
     known = topic and rest.isascii() and rest.isdigit() and offset.isascii() and offset.isdigit()
-    left_out = _number(record, LEFT_OUT)
+    left_out, until = _number(record, LEFT_OUT), _number(record, UNTIL)
     return DeadLetter(
         offset=record.offset,
         reason=_text(record, REASON) or "unknown",
         error=_text(record, ERROR),
         origin=(TopicPartition(topic, int(rest)), int(offset)) if known else None,
-        part=salvage_part(record.value, record.key),
+        part=salvage_part(record.value, record.key) if until is None else None,
         worker=_text(record, WORKER),
         at=_number(record, TIME) or record.timestamp_ms * 1_000_000,
         size=len(record.value) if left_out is None else left_out,
+        until=until,
         left_out=left_out is not None,
         replay_of=_number(record, REPLAYED),
     )
@@ -149,6 +152,8 @@ class Replayer:
             return Fate.REFUSED, f"it is letter {letter.replay_of}, sent again, and it died again"
         if letter.origin is None:
             return Fate.REFUSED, "its headers do not say where it came from"
+        if letter.until is not None:
+            return Fate.REFUSED, "it is a batch that could not be decoded: its sender has to send it again"
         record = original(self._bus, self._dead, letter)
         if isinstance(record, str):
             return Fate.REFUSED, record

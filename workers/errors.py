@@ -11,6 +11,7 @@ CrosscheckError                 schemas/errors.py
     │   ├── StoreError          Redis refused or lost a write
     │   ├── ArchiveError        the archive's store is away, full or refuses
     │   └── RegistryError       the store of bundles is away, or a fetched one cannot be written
+    ├── UndecodableRecord       what lies in a topic cannot be decoded by any client of ours
     ├── SourceError             a capture source cannot be read
     ├── ClockOffset             a station's clock is too far from ours for its deadlines to mean anything
     ├── FutureRun               a part's run begins later than it is now: its agent's clock was ahead once
@@ -224,6 +225,12 @@ class Changeover(WorkerError):
             f"station {station}: captured while the line changed to product {product!r}; look at the part, or"
             " send it through again"
         )
+
+
+class UndecodableRecord(WorkerError):
+    """What lies in a topic could not be decoded by the Kafka client: one record, or a stretch of them."""
+
+    reason = "undecodable"
 
 
 class DeadLetterFlood(WorkerError):

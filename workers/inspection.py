@@ -123,14 +123,9 @@ class InspectionWorker:
         self._gaps = GapWatch(store.latest, bound_s=settings.max_clock_offset_ms / 1e3)
         self._clocks = AgentClocks(settings.max_clock_offset_ms / 1e3, self._clock)
         self._beats = HeartbeatListener(bus, settings.topic("heartbeats"), self._clock)
+        largest, ahead = int(settings.max_message_mb * 2**20), round(settings.max_clock_offset_ms * 1e6)
         self._intake = Intake(
-            self._pairer,
-            self._aside,
-            self._judge,
-            self._gaps,
-            self._clocks,
-            int(settings.max_message_mb * 2**20),
-            round(settings.max_clock_offset_ms * 1e6),
+            self._pairer, self._aside, self._judge, self._gaps, self._clocks, largest, ahead
         )
         # Steps 5 to 7.
         self._producer = bus.producer()
@@ -255,7 +250,7 @@ class InspectionWorker:
         self._beats.drain(self._clocks)
         if self._control.turn():
             self.vitals.soon()
-        self._take(self._poll())  # 1, 2, 3
+        self._take(self._poll(), settle=True)  # 1, 2, 3
         self._offsets.ask(self._consumer)
         self._answer_lost()
         for pending in self._pairer.ready(self._clock.monotonic()):
@@ -336,14 +331,18 @@ class InspectionWorker:
             self._offsets.assigned({place})
             self._offsets.committed({place: 0})
 
-    def _take(self, records: Sequence[Record]) -> None:
+    def _take(self, records: Sequence[Record], *, settle: bool = False) -> None:
         if not records:
             return
         self._on_step(Step.POLLED)
-        with self.stages.stage(OPEN):
-            for record in records:
-                ticket = self._offsets.take(record.source, record.offset)
-                if ticket is not None:
+        # Before anything is answered: what goes to somebody else meanwhile is his.
+        tickets = [self._offsets.take(record.source, record.offset) for record in records]
+        for record, ticket in zip(records, tickets, strict=True):
+            if settle and record.undecoded is not None and record.undecoded.batch:
+                # Like a gap: what was read before it is answered before what is lost in it.
+                self.drain()
+            if ticket is not None and self._offsets.current(ticket):
+                with self.stages.stage(OPEN):
                     self._intake.take(record, ticket, now=self._clock.monotonic(), read_at=self._clock.now())
         self._on_step(Step.OPENED)
 

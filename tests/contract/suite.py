@@ -8,11 +8,14 @@ from tests.contract.suite_groups import GroupContract
 from tests.contract.suite_membership import MembershipContract
 from tests.contract.suite_producing import ProducingContract
 from tests.contract.suite_transactions import TransactionContract
+from tests.contract.suite_undecodable import UndecodableContract
 from workers.bus.base import Bus, TopicSpec
 from workers.errors import BusError
 
 
-class BusContract(ProducingContract, GroupContract, MembershipContract, TransactionContract):
+class BusContract(
+    ProducingContract, GroupContract, MembershipContract, TransactionContract, UndecodableContract
+):
     """One suite, any backend."""
 
     def test_topics_are_made_widened_and_never_narrowed(self, bus: Bus, topic: str) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.contract import foreign
 from tests.contract.suite import BusContract
 from workers.bus.base import Bus, Producer
 from workers.bus.kafka import KafkaBus, KafkaSettings
@@ -34,6 +35,27 @@ class TestKafkaBus(BusContract):
     def unacknowledged(self, bus: Bus) -> Iterator[Producer]:
         # Nothing leaves before the linger is over.
         yield bus.producer(max_in_flight_bytes=1000, max_block=0.2, linger=1.5)
+
+    @pytest.fixture(autouse=True)
+    def _patching(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+
+    def spoil_record(self, bus: Bus, topic: str, key: bytes, value: bytes) -> None:
+        assert isinstance(bus, KafkaBus)
+        foreign.send(
+            bus.settings.bootstrap,
+            topic,
+            [value],
+            keys=[key],
+            headers=[[("a", b"1"), (foreign.RawName(), b"2")]],
+        )
+
+    def spoil_batch(self, bus: Bus, topic: str, values: list[bytes]) -> None:
+        assert isinstance(bus, KafkaBus)
+        foreign.keep_codecs(bus.settings.bootstrap, topic)
+        foreign.send(bus.settings.bootstrap, topic, [value * 100 for value in values], codec="snappy")
+        # As on a machine that lacks it.
+        self._patch.setattr("kafka.codec.snappy", None)
 
     def delete_topic(self, bus: Bus, topic: str) -> None:
         assert isinstance(bus, KafkaBus)

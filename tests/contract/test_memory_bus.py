@@ -33,6 +33,17 @@ class TestMemoryBus(BusContract):
         yield producer
         bus.restore()
 
+    def spoil_record(self, bus: Bus, topic: str, key: bytes, value: bytes) -> None:
+        assert isinstance(bus, MemoryBus)
+        _, offset = bus.producer().send(topic, value, key=key, partition=0).wait(1)
+        bus.spoil(TopicPartition(topic, 0), offset, offset, "made so")
+
+    def spoil_batch(self, bus: Bus, topic: str, values: list[bytes]) -> None:
+        assert isinstance(bus, MemoryBus)
+        producer = bus.producer()
+        offsets = [producer.send(topic, value, partition=0).wait(1)[1] for value in values]
+        bus.spoil(TopicPartition(topic, 0), offsets[0], offsets[-1], "made so")
+
     def delete_topic(self, bus: Bus, topic: str) -> None:
         assert isinstance(bus, MemoryBus)
         bus.delete_topic(topic)

@@ -63,9 +63,11 @@ def test_a_record_whose_part_cannot_be_read_is_kept_and_committed_over(line: Lin
     worker = line.worker()
     line.send(frame(1), value=b"not a frame", key=b"garbage")
     line.send(frame(2))
-    line.turn(worker, lambda: worker.answered == 2)
+    line.turn(worker, lambda: worker.answered == 3)
     assert len(line.read(DEAD)) == 1
-    assert [v.part.trigger for v in line.verdicts()] == [2]
+    # Whose it was is told by what comes next of the station.
+    verdicts = [(v.part.trigger, v.decision) for v in line.verdicts()]
+    assert verdicts == [(1, Decision.MISSING), (2, Decision.PASS)]
     worker.close()
     assert line.committed() == 2
 

@@ -19,7 +19,7 @@ from threading import Event
 
 import structlog
 
-from schemas.errors import SchemaError
+from schemas.errors import CrosscheckError, SchemaError
 from schemas.heatmap import Heatmap
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
@@ -38,7 +38,8 @@ from workers.archive.state import Position, State, load
 from workers.archive.storage import Storage
 from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
-from workers.errors import BusError, OffsetGap
+from workers.errors import BusError, OffsetGap, UndecodableRecord
+from workers.steps.decode import require_decoded
 
 log = structlog.get_logger(__name__)
 
@@ -268,8 +269,9 @@ class ArchiveSink:
 
     def _take_verdict(self, record: Record) -> None:
         try:
+            require_decoded(record)
             verdict = decode_verdict(record.value)
-        except SchemaError as error:
+        except (SchemaError, UndecodableRecord) as error:
             self._take_damaged(record, error)
             return
         chunk = self._chunk(record, verdict.decided_at)
@@ -301,7 +303,7 @@ class ArchiveSink:
                 return chunk.digests[part]
         return self._repeats.first_digest(part, self._state)
 
-    def _take_damaged(self, record: Record, error: SchemaError) -> None:
+    def _take_damaged(self, record: Record, error: CrosscheckError) -> None:
         log.error("archive.damaged_record", place=str(record.source), offset=record.offset, error=str(error))
         chunk = self._chunk(record, record.timestamp_ms * 1_000_000)
         index = chunk.index
@@ -326,9 +328,10 @@ class ArchiveSink:
 
     def _take_heatmap(self, record: Record) -> None:
         try:
+            require_decoded(record)
             heatmap = decode_heatmap(record.value)
             heatmap.image.verify()
-        except SchemaError as error:
+        except (SchemaError, UndecodableRecord) as error:
             self._take_damaged(record, error)
             return
         chunk = self._chunk(record, record.timestamp_ms * 1_000_000)

@@ -15,6 +15,7 @@ with warnings.catch_warnings():
         KafkaAdminClient,
         KafkaConsumer,
         KafkaProducer,
+        codec,
     )
     from kafka import errors as kafka_errors
     from kafka.admin import ConfigResource, ConfigResourceType
@@ -26,6 +27,9 @@ with warnings.catch_warnings():
     from kafka.net.sasl import get_sasl_mechanism
     from kafka.producer.transaction_manager import TransactionState
     from kafka.record import util as record_util
+    from kafka.record.default_records import DefaultRecordBatch
+    from kafka.record.legacy_records import LegacyRecordBatch
+    from kafka.record.util import decode_varint
     from kafka.structs import OffsetAndMetadata
     from kafka.structs import TopicPartition as KafkaTopicPartition
 
@@ -34,14 +38,18 @@ __all__ = [
     "ConfigResource",
     "ConfigResourceType",
     "CooperativeStickyAssignor",
+    "DefaultRecordBatch",
     "Future",
     "KafkaAdminClient",
     "KafkaConsumer",
     "KafkaProducer",
     "KafkaTopicPartition",
+    "LegacyRecordBatch",
     "MemberState",
     "OffsetAndMetadata",
     "TransactionState",
+    "codec",
+    "decode_varint",
     "get_sasl_mechanism",
     "kafka_errors",
     "record_util",

@@ -8,6 +8,8 @@ promises is what a real broker does, not what one might wish for:
 * the broker does not stop a zombie: a member that lost its partitions may still produce, and once it has
   rejoined its old commits are accepted, for any partition and to any offset: filtering is the caller's work;
 * records that retention deleted before a group read them surface as `OffsetGap`, never as a silent jump;
+* what cannot be decoded (a codec or a format that nobody knows, a wrong checksum, a header's name that is not
+  text) is returned as a record that says so (`Undecoded`), and the partition goes on behind it;
 * a transaction makes records visible and offsets committed together, to readers with ``read_committed`` only;
   the others see its records as they come, aborted ones too. Offsets have holes where transactions end.
 """
@@ -38,8 +40,27 @@ class TopicPartition:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecoded:
+    """What is wrong with records that the client could not decode.
+
+    Attributes:
+        first: the offset of the first of them; the last is that of the record which stands for all.
+        why: in words.
+        batch: the record's value is what is left of a batch, as it lay in the log, and no key is known; else
+            it is that of a single record, with its key and those headers that can be told.
+    """
+
+    first: int
+    why: str
+    batch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it was read. ``timestamp_ms`` is milliseconds since the epoch, set by the producer."""
+    """One record as it was read. ``timestamp_ms`` is milliseconds since the epoch, set by the producer.
+
+    One with ``undecoded`` stands for what the client could not decode: nobody else would tell of it.
+    """
 
     topic: str
     partition: int
@@ -49,6 +70,12 @@ class Record:
     value: bytes = field(repr=False)
     headers: Headers
     timestamp_ms: int
+    undecoded: Undecoded | None = None
+
+    @property
+    def count(self) -> int:
+        """How many offsets it stands for."""
+        return 1 if self.undecoded is None else self.offset - self.undecoded.first + 1
 
     @property
     def source(self) -> TopicPartition:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import structlog
+
 from workers.bus._client import (
     AsyncConsumerRebalanceListener,
     CooperativeStickyAssignor,
@@ -20,9 +22,12 @@ from workers.bus._client import (
 )
 from workers.bus._reach import reachable
 from workers.bus._rejoin import claim_nothing, keep_joins, know_topics
-from workers.bus.base import AssignmentListener, Record, TopicPartition
+from workers.bus._undecodable import survive_undecodable
+from workers.bus.base import AssignmentListener, Record, TopicPartition, Undecoded
 from workers.contact import Contact
 from workers.errors import BusError, Fenced, OffsetGap
+
+log = structlog.get_logger(__name__)
 
 # How long questions to the broker may take, milliseconds.
 _ASK_MS = 5000
@@ -98,6 +103,7 @@ class KafkaBusConsumer:
         }
         with reachable(bootstrap):
             client = KafkaConsumer(**settings)
+        survive_undecodable(client)
         return cls(client, bootstrap, group=group, start=start, contact=contact, member=member)
 
     def subscribe(self, topics: AbstractSet[str], listener: AssignmentListener | None = None) -> None:
@@ -387,6 +393,16 @@ def _our_partitions(places: Any) -> set[TopicPartition]:
 
 
 def _record(record: Any) -> Record:
+    undecoded = record.checksum if isinstance(record.checksum, Undecoded) else None
+    if undecoded is not None:
+        log.warning(
+            "bus.undecodable",
+            topic=record.topic,
+            partition=record.partition,
+            first=undecoded.first,
+            last=record.offset,
+            why=undecoded.why,
+        )
     return Record(
         topic=record.topic,
         partition=record.partition,
@@ -395,4 +411,5 @@ def _record(record: Any) -> Record:
         value=record.value if record.value is not None else b"",
         headers=tuple((name, content or b"") for name, content in record.headers),
         timestamp_ms=record.timestamp,
+        undecoded=undecoded,
     )

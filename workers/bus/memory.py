@@ -144,6 +144,11 @@ class MemoryBus:
                     del group.committed[place]
             self.touch()
 
+    def spoil(self, place: TopicPartition, first: int, last: int, why: str) -> None:
+        """Let a stretch of records be one that no client can decode; a single one keeps its key and value."""
+        with self.changed:
+            self.log(place).spoil(first, last, why)
+
     def fail_sends(self, count: int) -> None:
         """Let the next ``count`` deliveries fail; the records are not kept."""
         self._failing_sends = count

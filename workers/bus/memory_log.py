@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from workers.bus.base import Record, TopicSpec, record_bytes
+from workers.bus.base import Record, TopicSpec, Undecoded, record_bytes
 
 
 @dataclass(slots=True)
@@ -66,6 +66,20 @@ class Log:
             if record.offset not in self._hidden and not (committed and record.offset in self._aborted):
                 found.append(record)
         return found, position
+
+    def spoil(self, first: int, last: int, why: str) -> None:
+        """Make a stretch undecodable: one record stands for it, at its last offset."""
+        batch, at = last > first, last - self.start
+        content = b"".join(record.value for record in islice(self.records, first - self.start, at + 1))
+        record = self.records[at]
+        self.records[at] = replace(
+            record,
+            key=None if batch else record.key,
+            value=content,
+            headers=() if batch else record.headers,
+            undecoded=Undecoded(first, why, batch),
+        )
+        self._hidden.update(range(first, last))
 
     def drop_first(self) -> None:
         """Delete the oldest record."""

@@ -101,7 +101,8 @@ def _origin(letter: DeadLetter) -> str:
     if letter.origin is None:
         return "-"
     place, offset = letter.origin
-    return f"{place.topic}/{place.partition}/{offset}"
+    until = "" if letter.until in (None, offset) else f" to {letter.until}"
+    return f"{place.topic}/{place.partition}/{offset}{until}"
 
 
 def run_show(settings: Settings, offset: int, *, save: Path | None) -> None:

@@ -22,12 +22,12 @@ from schemas.verdict import Decision, Mode, Verdict
 from schemas.wire import decode_verdict
 from workers.bus.base import Bus, Record, TopicPartition
 from workers.clock import Clock, SystemClock
-from workers.errors import BusError, OffsetGap, StoreError
+from workers.errors import BusError, OffsetGap, StoreError, UndecodableRecord
 from workers.models import Model
 from workers.shadow.keeping import Keeping
 from workers.shadow.tally import Tally, ratio
 from workers.steps.deciding import decide
-from workers.steps.decode import decode_sample, open_record
+from workers.steps.decode import decode_sample, open_record, require_decoded
 from workers.steps.offsets import Ticket
 from workers.steps.pairing import Pairer
 from workers.steps.pending import PendingPart
@@ -152,12 +152,13 @@ class Shadow:
         now, read_at = self._clock.monotonic(), self._clock.now()
         for record in records:
             try:
+                require_decoded(record)
                 found = open_record(record, self._settings.max_record)
                 if isinstance(found, Frame) and found.product == self._settings.product:
                     self._pairer.offer(
                         found, record, Ticket(record.source, record.offset, 1), now=now, read_at=read_at
                     )
-            except SchemaError:
+            except (SchemaError, UndecodableRecord):
                 continue  # the worker makes a dead letter of it; here it is no part
 
     def _wait(self, pending: PendingPart, now: float) -> None:

@@ -20,6 +20,9 @@ WORKER = "crosscheck-worker"
 TIME = "crosscheck-time"
 LEFT_OUT = "crosscheck-left-out"
 """How many bytes of value the record had, where they were over the limit of the dead-letter topic."""
+UNTIL = "crosscheck-until"
+"""The last offset of a stretch that no client could decode; the first is in the origin. The value is what lay
+there, as it lay, or nothing where not even that could be had."""
 REPLAYED = "crosscheck-replayed"
 """On a record that was sent again: the offset of its dead letter."""
 
@@ -66,7 +69,9 @@ class DeadLetters:
         Raises:
             BusError: it is not there.
         """
-        origin = f"{record.topic}/{record.partition}/{record.offset}"
+        undecoded = record.undecoded
+        first = record.offset if undecoded is None else undecoded.first
+        origin = f"{record.topic}/{record.partition}/{first}"
         if origin in self._kept:
             return
         ours: Headers = (
@@ -76,6 +81,8 @@ class DeadLetters:
             (WORKER, self._worker.encode()),
             (TIME, str(self._clock.now()).encode()),
         )
+        if undecoded is not None and undecoded.batch:
+            ours = (*ours, (UNTIL, str(record.offset).encode()))
         try:
             self._send(record.value, record.key, (*record.headers, *ours), timeout_s)
         except RecordTooLarge as refused:

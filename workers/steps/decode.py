@@ -10,6 +10,21 @@ from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.wire import decode_capture, salvage_part
 from workers.bus.base import Record
+from workers.errors import UndecodableRecord
+
+
+def require_decoded(record: Record) -> None:
+    """Refuse what the Kafka client could not decode.
+
+    Raises:
+        UndecodableRecord: the text says where it lies and what is wrong with it.
+    """
+    if (undecoded := record.undecoded) is None:
+        return
+    until = "" if record.count == 1 else f" to {record.offset}"
+    raise UndecodableRecord(
+        f"{record.source} at {undecoded.first}{until}: {undecoded.why}; whoever sends there is to be mended"
+    )
 
 
 def open_record(record: Record, limit: int) -> Frame | Notice:
@@ -37,6 +52,9 @@ def _key_of(record: Record) -> PartKey | None:
 
 def part_of(record: Record) -> PartKey | None:
     """Whose record this is, as far as the record can still say."""
+    if record.undecoded is not None and record.undecoded.batch:
+        # It may hold several, and the first to be found would be one of them.
+        return None
     return salvage_part(record.value, record.key)
 
 

@@ -1,6 +1,7 @@
-"""Frames that retention deleted before anybody read them: which parts they were, so that each is MISSING.
+"""Frames that nobody can read: which parts they were, so that each is MISSING.
 
-The broker tells only how many records of a partition are gone. Triggers count up by one within a run, so the
+Retention deleted them before they were read, or they cannot be decoded, not even whose they are. It is known
+only how many records of a partition they were. Triggers count up by one within a run, so the
 first frame of a station behind the gap names its parts: those between the last that is known and itself.
 
 What cannot be named here: the end of a run whose agent began another one inside the gap, and parts of a
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 Latest = Callable[[str], bytes | None]
 """The newest verdict of a station by (run, trigger), as ``VerdictStore.latest``."""
 
+DELETED = "were deleted before they were read"
+UNREADABLE = "could not be read"
+
 MAX_STATIONS = 4096
 MAX_NAMED = 100_000
 """Parts named for one gap, at most, however many records are gone."""
@@ -55,11 +59,13 @@ class Lost:
         witness: the first frame or notice of the station behind the gap.
         parts: those before it.
         records: how many records the gap took in all, of this and other stations.
+        why: what became of them.
     """
 
     witness: Witness
     parts: tuple[PartKey, ...]
     records: int
+    why: str
 
     def outcomes(self, *, worker: str, now: int, most: int = 256) -> Iterator[list[Outcome]]:
         """MISSING for each of them, in order, at most ``most`` at a time; no record hangs on any.
@@ -81,7 +87,7 @@ class Lost:
             part=part,
             product=self.witness.product,
             decision=Decision.MISSING,
-            reason=f"{ReasonCode.GAP}: {self.records} records were deleted before they were read",
+            reason=f"{ReasonCode.GAP}: {self.records} records {self.why}",
             worker=worker,
             captured_at=self.witness.captured_at,
             decided_at=now,
@@ -93,6 +99,7 @@ class Lost:
 class _Gap:
     records: int = 0
     left: int = 0
+    causes: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
 
 
@@ -114,13 +121,14 @@ class GapWatch:
         self._witnesses: deque[tuple[Witness, Mark | None]] = deque()
         self._found: list[Lost] = []
 
-    def gap(self, place: TopicPartition, records: int) -> None:
-        """So many records of a partition are gone unread."""
+    def gap(self, place: TopicPartition, records: int, why: str = DELETED) -> None:
+        """So many records of a partition are lost to us, and why: `DELETED` or `UNREADABLE`."""
         if records <= 0:
             return
         gap = self._gaps.setdefault(place, _Gap())
         gap.records += records
         gap.left = min(gap.left + records, MAX_NAMED)
+        gap.causes.add(why)
         gap.done.clear()
 
     def opened(self, found: Frame | Notice, place: TopicPartition, read_at: int) -> None:
@@ -175,7 +183,7 @@ class GapWatch:
         parts = tuple(PartKey(part.station, part.run, trigger) for trigger in range(kept, part.trigger))
         if parts:
             log.error("worker.gap_parts", station=part.station, first=str(parts[0]), parts=len(parts))
-            self._found.append(Lost(witness, parts, gap.records))
+            self._found.append(Lost(witness, parts, gap.records, " or ".join(sorted(gap.causes))))
         gap.left -= len(parts)
         if gap.left == 0 or len(gap.done) >= MAX_STATIONS:
             del self._gaps[witness.place]

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from schemas.errors import SchemaError
+from schemas.errors import CrosscheckError, SchemaError
 from schemas.frame import Frame
 from schemas.notice import Notice
 from workers.bus.base import Record
-from workers.errors import FutureRun
+from workers.errors import FutureRun, UndecodableRecord
 from workers.steps.aside import Aside
 from workers.steps.clocks import AgentClocks
 from workers.steps.deciding import Judge
-from workers.steps.decode import open_record, part_of
-from workers.steps.gaps import GapWatch
+from workers.steps.decode import open_record, part_of, require_decoded
+from workers.steps.gaps import UNREADABLE, GapWatch
 from workers.steps.offsets import Ticket
 from workers.steps.pairing import Pairer
 from workers.steps.pending import PendingPart
@@ -50,6 +50,7 @@ class Intake:
             read_at: the same moment, nanoseconds since the epoch.
         """
         try:
+            require_decoded(record)
             found = open_record(record, self.max_record)
             refused = future_run(found.part, read_at, self.max_ahead)
             if refused is None:
@@ -62,7 +63,7 @@ class Intake:
                 self._refused(found, record, ticket, refused, now=now, read_at=read_at)
                 return
             self.pairer.offer(found, record, ticket, now=now, read_at=read_at)
-        except SchemaError as error:
+        except (SchemaError, UndecodableRecord) as error:
             self._unreadable(record, ticket, error)
 
     def _refused(
@@ -76,8 +77,11 @@ class Intake:
         log.warning("worker.notice", part=str(notice.part), why=notice.why)
         self.aside.add(Outcome(record.partition, self.judge.missing(notice, record), (ticket,)))
 
-    def _unreadable(self, record: Record, ticket: Ticket, error: SchemaError) -> None:
+    def _unreadable(self, record: Record, ticket: Ticket, error: CrosscheckError) -> None:
         part = part_of(record)
+        if part is None:
+            # Not as if nothing had been there: what comes next of a station tells which of its parts it was.
+            self.gaps.gap(record.source, record.count, UNREADABLE)
         log.warning("worker.dead_letter", part=str(part), reason=error.reason, error=str(error))
         verdict = None if part is None else self.judge.unreadable(part, error)
         self.aside.add(Outcome(record.partition, verdict, (ticket,), dead=((record, error),)))
