@@ -20,7 +20,8 @@ CrosscheckError                 schemas/errors.py
     ├── ActuatorError           the gate's actuator did not confirm what it was told
     ├── PlcError                the PLC that says the product does not answer, or answers nonsense
     ├── BufferFull              the agent's disk buffer has no room left
-    └── DeadLetterFlood         too many unreadable records: the worker stops loudly
+    ├── StationParked           too many records of a station could not be read: its parts are not judged
+    └── DeadLetterFlood         nothing that is read can be read: the worker stops loudly
 """
 
 from __future__ import annotations
@@ -233,7 +234,13 @@ class UndecodableRecord(WorkerError):
     reason = "undecodable"
 
 
+class StationParked(WorkerError):
+    """Too many records of a station could not be read: until that ends, none of its parts is judged."""
+
+    reason = "parked"
+
+
 class DeadLetterFlood(WorkerError):
-    """Too many unreadable records: something upstream is broken, and going on would hide it."""
+    """Too many unreadable records of all stations: this worker is at fault, or all that feeds it."""
 
     reason = "deadletter_flood"

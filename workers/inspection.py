@@ -46,6 +46,7 @@ from workers.steps.memory import SensorMemory
 from workers.steps.observing import Observer, Observers
 from workers.steps.offsets import OffsetTracker
 from workers.steps.pairing import Pairer
+from workers.steps.parking import Parking
 from workers.steps.pending import PendingPart
 from workers.steps.polling import Poller
 from workers.steps.publishing import Outcome, ResultPublisher
@@ -139,13 +140,9 @@ class InspectionWorker:
         self._poller = Poller(self._consumer, self._clock, self.stages, self._watchdog)
         self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._dead_letters = DeadLetters(
-            self._producer,
-            settings.topic("deadletter"),
-            worker=settings.worker,
-            clock=self._clock,
-            run_limit=settings.deadletter_run,
-            ratio_limit=settings.deadletter_ratio,
+            self._producer, settings.topic("deadletter"), worker=settings.worker, clock=self._clock
         )
+        self._parking = Parking.of(settings)
         self._delivery = open_delivery(settings, bus, self._producer, self._consumer, self._offsets)
         publisher = ResultPublisher(
             self._producer,
@@ -169,9 +166,11 @@ class InspectionWorker:
                 heatmap_policy(settings.heatmaps),
                 self._silhouettes,
                 self._control.thresholds,
+                self._parking.refusal,
             ),
             publisher=publisher,
             dead_letters=self._dead_letters,
+            parking=self._parking,
             offsets=self._offsets,
             aside=self._aside,
             shedding=shedding(settings.shedding, max_batch=settings.max_batch),
@@ -216,6 +215,7 @@ class InspectionWorker:
         self._batcher.drop(self._offsets.current)
         self._aside.drop(self._offsets.current)
         self._gaps.forget(partitions)
+        self._parking.forget(partitions)
         self._forget_stations(self._sensors.forget(partitions))
 
     def _forget_stations(self, stations: Sequence[str]) -> None:
@@ -228,7 +228,7 @@ class InspectionWorker:
         """Turn until ``stop`` is set, then answer what is in hand and leave the group.
 
         Raises:
-            DeadLetterFlood: too many unreadable records in a row.
+            DeadLetterFlood: of all that is read, too much cannot be.
         """
         log.info("worker.started", worker=self._settings.worker, group=self._settings.group)
         self._patience.stop = stop
@@ -423,6 +423,7 @@ class InspectionWorker:
             paused=self.flow.paused,
             partitions=tuple(place.partition for place in self._consumer.assignment()),
             dead_letters=self._dead_letters.total,
+            parked=tuple(self._parking.parked),
             sensors=self._sensors.states(),
             clocks=self._clocks.stations(),
             untrusted=tuple(self._clocks.untrusted()),

@@ -112,9 +112,12 @@ class Settings(BaseSettings):
     )
     session_timeout_ms: int = Field(6_000, ge=6_000, le=60_000, description="Kafka session timeout")
     drain_s: float = Field(2.0, gt=0, description="Longest drain of a revoked partition or on a stop signal")
-    deadletter_run: int = Field(100, ge=1, description="Unreadable records in a row that stop the worker")
+    deadletter_run: int = Field(100, ge=1, description="Unreadable records in a row that park a station")
     deadletter_ratio: float = Field(
-        0.25, gt=0, le=1, description="Share of unreadable records, of the last 1,000, that stops the worker"
+        0.25, gt=0, le=1, description="Share of unreadable records, of a station's last 1,000, that parks it"
+    )
+    deadletter_good: int = Field(
+        20, ge=1, description="Readable records in a row after which a parked station is judged again"
     )
     verdict_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a verdict stays in Redis")
 

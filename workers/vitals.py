@@ -39,6 +39,7 @@ class Report:
         paused: whether its partitions are paused.
         partitions: those it holds, by number.
         dead_letters: records it could not read since it started.
+        parked: stations (and "partition N") with too many of those, which are not judged now.
         sensors: the state of each sensor, by station and sensor.
         clocks: by station, seconds by which its worst agent's clock is ahead of ours.
         untrusted: stations whose deadlines are refused.
@@ -59,6 +60,7 @@ class Report:
     sensors: Mapping[tuple[str, str], SensorState]
     clocks: Mapping[str, float]
     untrusted: tuple[str, ...]
+    parked: tuple[str, ...] = ()
     bundles: tuple[str, ...] = ()
     swaps: Mapping[tuple[str, str], int] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
@@ -82,6 +84,7 @@ class Report:
             ),
             "clocks": ",".join(f"{station}:{offset:.3f}" for station, offset in self.clocks.items()),
             "untrusted": ",".join(self.untrusted),
+            "parked": ",".join(sorted(self.parked)),
             "bundles": ",".join(self.bundles),
             "swaps": ",".join(f"{product}:{result}:{n}" for (product, result), n in self.swaps.items()),
             "refused": "\n".join(self.refused),

@@ -18,7 +18,6 @@ from tests.workers.frames import START, frame
 from tests.workers.line import DEAD, FRAMES, Line
 from tests.workers.standin import StandInModel, by_sensors
 from workers.bus.base import TopicPartition
-from workers.errors import DeadLetterFlood
 from workers.steps import answering
 from workers.steps.deadletter import REPLAYED
 
@@ -130,26 +129,6 @@ def test_retried_parts_keep_their_place_between_fresh_ones(line: Line) -> None:
     assert verdicts[3].decision is Decision.ERROR
     # The one that was on a bench when its worker died went alone.
     assert model.batches == [1, 1, 3]
-
-
-def test_a_share_of_unreadable_records_stops_the_worker_although_good_ones_lie_between(line: Line) -> None:
-    worker = line.worker(deadletter_run=5, deadletter_ratio=0.5)
-    for trigger in range(30):
-        bad = trigger % 3 > 0
-        line.send(frame(trigger), value=b"\xc1" if bad else None)
-    with pytest.raises(DeadLetterFlood, match="CROSSCHECK_DEADLETTER_RATIO"):
-        line.turn(worker, lambda: worker.answered == 30)
-
-
-def test_images_that_cannot_be_decoded_count_towards_the_brake(line: Line) -> None:
-    worker = line.worker(deadletter_run=5)
-    for trigger in range(8):
-        sound = frame(trigger)
-        assert sound.rgb is not None
-        # A header of another size than the image: found only when it is decoded.
-        line.send(replace(sound, rgb=replace(sound.rgb, height=17)))
-    with pytest.raises(DeadLetterFlood, match="in a row"):
-        line.turn(worker, lambda: worker.answered == 8)
 
 
 class SlowModel(StandInModel):

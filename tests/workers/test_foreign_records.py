@@ -43,7 +43,7 @@ def by_librdkafka(bootstrap: str, topic: str, frames: list[Frame], codec: str) -
     )
     for each in frames:
         # Something in it compresses: a batch that gets no smaller is sent as it is.
-        headers = [("padding", b"0" * 4000)]
+        headers: list[tuple[str, str | bytes | None]] = [("padding", b"0" * 4000)]
         producer.produce(topic, encode(each), key=str(each.part).encode(), partition=0, headers=headers)
     assert producer.flush(20) == 0
 
@@ -67,7 +67,7 @@ class Line:
             worker="w1", topic_prefix=self.prefix, group=self.prefix, kafka=self.bootstrap, max_delay_ms=0
         )
         store = VerdictStore(fakeredis.FakeRedis())
-        worker = InspectionWorker(settings, self.bus, store, StandInModel())  # type: ignore[arg-type]
+        worker = InspectionWorker(settings, self.bus, store, StandInModel())
         try:
             until = time.monotonic() + 120
             while not done(worker):

@@ -21,7 +21,7 @@ from tests.workers.frames import START, frame
 from tests.workers.line import DEAD, FRAMES, VERDICTS, Line
 from tests.workers.standin import StandInModel, by_sensors, inspection
 from workers.bus.base import Record, TopicPartition, TopicSpec
-from workers.errors import DeadLetterFlood, OffsetGap, SettingsError, StoreError
+from workers.errors import OffsetGap, SettingsError, StoreError
 from workers.models import UnknownProduct
 from workers.steps import deadletter
 
@@ -85,14 +85,6 @@ def test_an_image_with_a_flipped_bit_is_an_error_and_its_neighbours_go_on(line: 
     assert verdict.decision is Decision.ERROR
     assert verdict.reason is not None
     assert verdict.reason.startswith("digest")
-
-
-def test_too_many_unreadable_records_in_a_row_stop_the_worker(line: Line) -> None:
-    worker = line.worker(deadletter_run=3)
-    for trigger in range(5):
-        line.send(frame(trigger), value=b"broken")
-    with pytest.raises(DeadLetterFlood, match=r"inspection\.deadletter"):
-        line.turn(worker, lambda: False)
 
 
 def test_a_frame_past_its_deadline_is_stale_and_never_reaches_the_model(line: Line) -> None:

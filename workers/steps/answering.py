@@ -14,6 +14,7 @@ from workers.steps.deadletter import DeadLetters
 from workers.steps.inspecting import BatchInspector
 from workers.steps.observing import Observers
 from workers.steps.offsets import OffsetTracker
+from workers.steps.parking import Parking
 from workers.steps.pending import PendingPart
 from workers.steps.publishing import Outcome, ResultPublisher
 from workers.steps.shedding import More, Round, Shedding, nothing_more
@@ -41,6 +42,7 @@ class Answering:
     inspector: BatchInspector
     publisher: ResultPublisher
     dead_letters: DeadLetters
+    parking: Parking
     offsets: OffsetTracker
     aside: Aside
     shedding: Shedding
@@ -108,19 +110,21 @@ class Answering:
         """Have outcomes on both sinks, and their records ready to be committed.
 
         Raises:
-            DeadLetterFlood: too many of the last records could not be read.
+            DeadLetterFlood: too many of the last records could not be read, of all stations.
         """
         if not outcomes:
             return
         committed = self.patience.call(lambda: self.publisher.publish(outcomes))
         for outcome in outcomes:
-            self.dead_letters.answered(dead=bool(outcome.dead))
+            if outcome.tickets:
+                self.parking.answered(outcome.station, outcome.partition, dead=bool(outcome.dead))
             for ticket in outcome.tickets:
                 self.offsets.finish(ticket)
+        self.dead_letters.answered()
         self.offsets.committed(committed)
         self.answered += len(outcomes)
         self.observers.answered(outcomes)
-        self.dead_letters.check()
+        self.parking.check()
 
     def close(self) -> None:
         """Let go of the model's thread; a run that hangs is left to itself."""

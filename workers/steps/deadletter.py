@@ -1,15 +1,13 @@
-"""Records nobody can read: kept as they came, with the reason, and with a brake against floods."""
+"""Records nobody can read: kept as they came, with the reason."""
 
 from __future__ import annotations
-
-from collections import deque
 
 import structlog
 
 from schemas.errors import CrosscheckError
 from workers.bus.base import Headers, Producer, Record
 from workers.clock import Clock
-from workers.errors import DeadLetterFlood, RecordTooLarge
+from workers.errors import RecordTooLarge
 
 log = structlog.get_logger(__name__)
 
@@ -26,42 +24,22 @@ there, as it lay, or nothing where not even that could be had."""
 REPLAYED = "crosscheck-replayed"
 """On a record that was sent again: the offset of its dead letter."""
 
-WINDOW = 1000
-"""How many of the last records the share of dead letters is taken of."""
 _LONGEST_KEY = 256
 
 
 class DeadLetters:
-    """Sends unreadable records to their topic: the original bytes, everything else in headers.
+    """Sends unreadable records to their topic: the original bytes, everything else in headers."""
 
-    The limits exist because a broken agent, or a broken release of this worker, would otherwise turn the
-    stream into dead letters while looking busy: one on a run of them, and one on their share of the last
-    thousand records, which counts once there are as many of them as the longest run.
-    """
-
-    def __init__(
-        self,
-        producer: Producer,
-        topic: str,
-        *,
-        worker: str,
-        clock: Clock,
-        run_limit: int,
-        ratio_limit: float = 1.0,
-    ) -> None:
+    def __init__(self, producer: Producer, topic: str, *, worker: str, clock: Clock) -> None:
         self._producer = producer
         self._topic = topic
         self._worker = worker
         self._clock = clock
-        self._limit = run_limit
-        self._ratio = ratio_limit
-        self._run = 0
-        self._recent: deque[bool] = deque(maxlen=WINDOW)
         self._kept: set[str] = set()
         self.total = 0
 
     def keep(self, record: Record, error: CrosscheckError, timeout_s: float) -> None:
-        """Have one record in the dead-letter topic, in partition 0; only once until ``done``.
+        """Have one record in the dead-letter topic, in partition 0; only once until ``answered``.
 
         A record that is too large for the topic leaves its headers there, without its bytes: it must not
         hold up the parts behind it for ever. Where it lies in Kafka is in them.
@@ -95,32 +73,6 @@ class DeadLetters:
     def _send(self, value: bytes, key: bytes | None, headers: Headers, timeout_s: float) -> None:
         self._producer.send(self._topic, value, key=key, partition=0, headers=headers).wait(timeout_s)
 
-    def answered(self, *, dead: bool) -> None:
-        """One more part or record is answered for: by a dead letter, which is not sent again, or properly."""
+    def answered(self) -> None:
+        """What was kept is answered for, and is not sent again."""
         self._kept.clear()
-        self._run = self._run + 1 if dead else 0
-        self._recent.append(dead)
-
-    def check(self) -> None:
-        """Stop the worker when too many records were unreadable.
-
-        Raises:
-            DeadLetterFlood: a run of them, or their share of the last thousand, is over its limit.
-        """
-        if self._run > self._limit:
-            raise DeadLetterFlood(
-                f"{self._run} unreadable records in a row, the limit is {self._limit} "
-                f"(CROSSCHECK_DEADLETTER_RUN): {self._fix}"
-            )
-        dead = sum(self._recent)
-        if dead > max(self._limit, self._ratio * len(self._recent)):
-            raise DeadLetterFlood(
-                f"{dead} of the last {len(self._recent)} records could not be read, the limit is a share of "
-                f"{self._ratio:g} (CROSSCHECK_DEADLETTER_RATIO): {self._fix}"
-            )
-
-    @property
-    def _fix(self) -> str:
-        return (
-            f"look at {self._topic} with `crosscheck deadletter list`, mend the agent, start the worker again"
-        )

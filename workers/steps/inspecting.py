@@ -31,6 +31,14 @@ def heatmap_policy(keep: str) -> HeatmapPolicy:
     return lambda decision: keep == "all" or (keep == "not-passed" and decision is not Decision.PASS)
 
 
+Refusal = Callable[[str], CrosscheckError | None]
+"""Why the parts of a station are not shown to the model, or None."""
+
+
+def not_parked(station: str) -> None:
+    """No station is."""
+
+
 class ModelFailure(WorkerError):
     """The model raised on this one part, alone."""
 
@@ -49,6 +57,7 @@ class BatchInspector:
     keep_heatmap: HeatmapPolicy
     silhouettes: Silhouettes
     thresholds: Thresholds = field(default_factory=Thresholds)
+    parked: Refusal = not_parked
 
     def inspect(self, batch: Sequence[PendingPart], attempts: Sequence[int]) -> list[Outcome]:
         """One outcome a part, in order. Never raises for a bad part."""
@@ -92,7 +101,12 @@ class BatchInspector:
         with self.stages.stage(DECODE):
             for index, result in enumerate(self.decoders.map(decode, batch)):
                 if isinstance(result, Sample):
-                    samples[index] = result
+                    refused = self.parked(batch[index].part.station)
+                    if refused is None:
+                        samples[index] = result
+                    else:
+                        # Decoded all the same: that it can be is what ends the parking.
+                        outcomes[index] = Outcome.of(batch[index], self.judge.failed(batch[index], refused))
                 else:
                     pending = batch[index]
                     outcomes[index] = Outcome.of(

@@ -161,6 +161,14 @@ CLOCK_REFUSED = Metric(
     help="1 for a station whose deadlines are refused for its clock: its parts are ERROR",
 )
 
+STATION_PARKED = Metric(
+    name="crosscheck_station_parked",
+    kind="gauge",
+    labels=("station",),
+    help="1 for a station of whose records too many could not be read: its parts are ERROR until they can"
+    " again. 'partition N' stands for records that name no station",
+)
+
 # Models and the accelerator.
 
 MODEL_INFO = Metric(

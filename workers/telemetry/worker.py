@@ -123,6 +123,7 @@ class LoopCollector:
         yield family(
             names.CLOCK_REFUSED, {(station,): float(station in report.untrusted) for station in clocks}
         )
+        yield family(names.STATION_PARKED, {(name,): 1.0 for name in report.parked if self._told(name)})
         yield family(names.MODEL_INFO, dict(map(_model, report.bundles)))
         yield family(names.MODEL_SWAPS, {key: float(count) for key, count in report.swaps.items()})
 
