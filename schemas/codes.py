@@ -27,7 +27,7 @@ class ReasonCode(StrEnum):
     NOTICE = "notice"
     """MISSING: the agent says that no frame comes; its words follow."""
     GAP = "gap"
-    """MISSING: the frame was deleted before it was read."""
+    """MISSING: the frame was deleted before it was read, or lies where nobody can read it."""
 
 
 class SensorCode(StrEnum):
