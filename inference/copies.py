@@ -21,6 +21,7 @@ from inference.sample import Sample
 _SIDE = 32
 _READ = 0.3  # share of a cell that depth must have read
 _NEAR = 0.1  # of the middle distance between frames; saving again moves a frame by half of that at most
+_STILL = 1e-3  # middle distance; photos of one part at rest lie ten times as far apart by noise alone
 _MOST = 3000  # frames: more are compared by their pixels alone
 _NAMES = 3
 
@@ -75,8 +76,8 @@ def check_copies(prints: Sequence[Print], least: int) -> list[str]:
         least: so many different pictures are needed in train.
 
     Raises:
-        TeachError: every image of a sensor is one picture, too few pictures differ, or the same picture is in
-            train and in validation.
+        TeachError: every image of a sensor is one picture, all are nearly one, too few pictures differ, or
+            the same picture is in train and in validation.
     """
     train = [one for one in prints if one.split == "train"]
     held = [one for one in prints if one.split != "train"]
@@ -132,11 +133,19 @@ def _near(prints: Sequence[Print]) -> list[str]:
     if len(kept) < 4:
         return []
     rows = np.stack([one.small for one in kept]).astype(np.float64)
+    rows /= np.sqrt(rows.shape[1])
     square = np.square(rows).sum(axis=1)
     distance = np.sqrt(np.maximum(square[:, None] + square[None] - 2 * rows @ rows.T, 0))
     first, second = np.triu_indices(len(kept), 1)
     between = distance[first, second]
-    near = np.flatnonzero(between < _NEAR * float(np.median(between)))
+    middle = float(np.median(between))
+    if middle < _STILL:
+        raise TeachError(
+            f"the {len(kept)} good frames are one picture but for a trace ({kept[0].name}, {kept[1].name} and "
+            "the others), less than any camera's noise: copies of one photo, or a sensor that stood still; "
+            "record different parts"
+        )
+    near = np.flatnonzero(between < _NEAR * middle)
     found: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
     for at in near[np.argsort(between[near])]:
         one, other = kept[first[at]], kept[second[at]]

@@ -41,6 +41,18 @@ def _words(size: tuple[int, int] | None) -> str:
     return "missing" if size is None else f"{size[1]} x {size[0]} pixels"
 
 
+def check_sensors(item: Item, sample: Sample, preparation: Preparation) -> None:
+    """Raises TeachError: a sensor of the sample shows nothing; names the item."""
+    try:
+        sensors = preparation.sensors(sample)
+    except NoReading as error:
+        raise TeachError(f"{item.name}: {error}; or remove this frame") from error
+    if sensors.degraded:
+        raise TeachError(
+            f"{item.name}: {', '.join(sensors.degraded)}: normals must show every sensor; remove it"
+        )
+
+
 def read_frames(
     items: Sequence[Item],
     preparation: Preparation,
@@ -65,14 +77,7 @@ def read_frames(
         for array in (sample.rgb, sample.depth):
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
-        try:
-            sensors = preparation.sensors(sample)
-        except NoReading as error:
-            raise TeachError(f"{item.name}: {error}; or remove this frame") from error
-        if sensors.degraded:
-            raise TeachError(
-                f"{item.name}: {', '.join(sensors.degraded)}: normals must show every sensor; remove it"
-            )
+        check_sensors(item, sample, preparation)
         try:
             found = foreground.find(sample, full)
         except NoPart as error:

@@ -32,7 +32,7 @@ from inference.datasets.base import Dataset, Item
 from inference.errors import TeachError
 from inference.foreground import Foreground
 from inference.fusion import Seen, look
-from inference.normals import check_sizes, evidence_of, read_frames
+from inference.normals import check_sensors, check_sizes, evidence_of, read_frames
 from inference.operating import OperatingPoint
 from inference.prepare import Preparation
 from inference.profiles.base import Frame, Profile, Progress
@@ -177,7 +177,8 @@ def look_over(
     """What a person should know of these normals before trusting what is taught on them, a sentence each.
 
     Raises:
-        TeachError: a frame of another size, or copies that would make the thresholds worthless.
+        TeachError: a frame of another size, a sensor that shows nothing, or copies that would make the
+            thresholds worthless.
         DatasetError: an image cannot be read.
     """
     items = [*train, *validation]
@@ -187,6 +188,7 @@ def look_over(
     for index, item in enumerate(items):
         sample = item.sample()
         check_sizes(item, sample, preparation.rgb_size, preparation.depth_size, train[0].name)
+        check_sensors(item, sample, preparation)
         taught = index < len(train)
         prints.append(Print.of(f"{item.split}/{item.name}", "train" if taught else "validation", sample))
         if taught and index % step == 0:

@@ -293,12 +293,24 @@ def test_normals_that_show_nothing_are_refused_with_the_frames_name(
     assert not list(tmp_path.glob("made/*"))
 
 
-def test_normals_that_are_all_one_frame_make_a_bundle_that_divides_by_nothing(tmp_path: Path) -> None:
-    made = Made(lambda i: Sample(picture(0, 64, 64), None))
-    inspector = Inspector.load(teach(made, tmp_path, name="made", settings=QUICK))
-    same, other = inspector.inspect([made.make(0), Sample(picture(9, 64, 64), None)])
-    assert decided(same) is Decision.REVIEW  # colour alone has no leave to pass parts
-    assert decided(other) is Decision.REJECT
+def one_pixel_off(number: int) -> Sample:
+    image = picture(0, 64, 64)
+    image[number % 64, number // 64] ^= 1
+    return Sample(image, None)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda i: Sample(picture(0, 64, 64), None), "all 9 colour images of train are one picture"),
+        (one_pixel_off, "good frames are one picture but for a trace"),
+    ],
+)
+def test_normals_that_are_all_one_frame_are_refused(
+    make: Callable[[int], Sample], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TeachError, match=words):
+        teach(Made(make), tmp_path, name="made", settings=QUICK)
 
 
 def test_a_product_of_twelve_megapixels_is_taught_in_tiles_and_inspected(tmp_path: Path) -> None:
