@@ -141,8 +141,8 @@ def _near(prints: Sequence[Print]) -> list[str]:
     middle = float(np.median(between))
     if middle < _STILL:
         raise TeachError(
-            f"the {len(kept)} good frames are one picture but for a trace ({kept[0].name}, {kept[1].name} and "
-            "the others), less than any camera's noise: copies of one photo, or a sensor that stood still; "
+            f"the {len(kept)} good frames are one picture but for a trace ({kept[0].name}, {kept[1].name}, "
+            "...), less than any camera's noise: copies of one photo, or a sensor that stood still; "
             "record different parts"
         )
     near = np.flatnonzero(between < _NEAR * middle)
