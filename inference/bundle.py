@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from inference.errors import BundleError
+from schemas import strict_json
+from schemas.regular import open_regular
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
@@ -112,8 +114,8 @@ def read_bundle(path: Path) -> Bundle:
     manifest_path = path / MANIFEST
     raw = _read(manifest_path, MAX_MANIFEST)
     try:
-        manifest = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        manifest = strict_json.loads(raw)
+    except ValueError as error:
         raise BundleError(f"{manifest_path}: not JSON ({error}); teach the product again") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{manifest_path}: not a JSON object; teach the product again")
@@ -160,7 +162,7 @@ def read_bundle(path: Path) -> Bundle:
 def _read(path: Path, most: int) -> bytes:
     """The bytes of a file that has at most so many; a longer one is not read into memory."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             # Asked first: to read up to a limit makes room for all of it.
             found = file.read() if size <= most else None

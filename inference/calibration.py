@@ -13,6 +13,7 @@ the skewness of a Gumbel distribution, the limit of such maxima.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
@@ -25,6 +26,9 @@ from inference.errors import BundleError
 
 MIN_GROUPS = 3
 """Fewer groups say nothing about how groups differ."""
+
+LARGEST = 1e9
+"""No score of a part comes near it, so no threshold or scale that teaching found can lie beyond it."""
 
 GUMBEL_SKEWNESS = 1.14
 _SKEWNESS_FRAMES = 80.0  # so many degrees of freedom weigh as much as what theory says beforehand
@@ -72,18 +76,42 @@ class Threshold:
 
     @classmethod
     def from_map(cls, values: Mapping[str, object]) -> Threshold:
-        """Back from :meth:`to_map`. Raises BundleError: a value is missing or no finite number."""
+        """Back from :meth:`to_map`.
+
+        Raises:
+            BundleError: a value is missing, no finite number, or one that teaching cannot have written. A
+                threshold beyond any score would pass every part.
+        """
         names = [name for name in cls.__slots__ if name not in ("groups", "frames")]
         out: dict[str, float] = {}
         for name in names:
             value = values.get(name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-                raise BundleError(f"threshold.{name} of the bundle is {value!r}: expected a finite number")
+            # The upper end of an interval of few lots may be anything.
+            most = sys.float_info.max if name in ("low", "high") else LARGEST
+            if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= most:
+                raise BundleError(
+                    f"threshold.{name} of the bundle is {_short(value)}: expected a finite number of at most "
+                    f"{most:g}; teach the product again"
+                )
             out[name] = float(value)
         groups, frames = values.get("groups"), values.get("frames")
-        if type(groups) is not int or type(frames) is not int:
-            raise BundleError("threshold.groups and threshold.frames of the bundle: expected integers")
+        if type(groups) is not int or type(frames) is not int or not 1 <= groups <= frames:
+            raise BundleError("threshold.groups and threshold.frames of the bundle: expected counts")
+        room = 1e-6 * (1.0 + abs(out["value"]))
+        if not out["low"] - room <= out["value"] <= out["high"] + room:
+            raise BundleError(
+                f"threshold.value of the bundle is {out['value']:g}, outside its own interval "
+                f"{out['low']:g} to {out['high']:g}: somebody changed it; teach the product again"
+            )
+        for name in ("deviation", "freedom"):
+            if out[name] < 0:
+                raise BundleError(f"threshold.{name} of the bundle is {out[name]:g}: expected 0 or more")
         return cls(**out, groups=groups, frames=frames)
+
+
+def _short(value: object) -> str:
+    words = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
+    return words if len(words) <= 40 else words[:37] + "..."
 
 
 def group_weights(groups: Sequence[str]) -> NDArray[np.float64]:

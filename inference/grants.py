@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import BundleError, GrantRefused
+from schemas import strict_json
+from schemas.regular import open_regular
 from schemas.verdict import Mode
 
 GRANTS = "grants.json"
@@ -115,7 +117,7 @@ def read_grants(bundle: Path, manifest_digest: str) -> Mapping[Mode, Grant]:
     """
     path = bundle / GRANTS
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return {}
@@ -124,8 +126,8 @@ def read_grants(bundle: Path, manifest_digest: str) -> Mapping[Mode, Grant]:
     if len(raw) > MAX_BYTES:
         raise _damaged(path, f"more than {MAX_BYTES} bytes")
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        found = strict_json.loads(raw)
+    except ValueError as error:
         raise _damaged(path, f"not JSON ({error})") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise _damaged(path, f"not an object of schema {SCHEMA}")

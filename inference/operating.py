@@ -6,7 +6,6 @@ and a score into a decision's evidence. Teaching and inspecting measure frames b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from inference.baseline import Baseline
 from inference.branches.base import Branch, Reduce
-from inference.calibration import Scale, Threshold, scale_of, threshold_of
+from inference.calibration import LARGEST, Scale, Threshold, scale_of, threshold_of
 from inference.disagreement import Disagreement, SideMaps
 from inference.errors import BundleError
 from inference.features.base import sub
@@ -265,9 +264,8 @@ def _scale(value: object, name: str, where: str) -> Scale:
         if (
             isinstance(mean, int | float)
             and isinstance(deviation, int | float)
-            and math.isfinite(mean)
-            and math.isfinite(deviation)
-            and deviation > 0
+            and abs(mean) <= LARGEST
+            and 0 < deviation <= LARGEST
         ):
             return Scale(float(mean), float(deviation))
     raise BundleError(f"{where}: the calibration of branch {name!r} is {value!r}: teach the product again")

@@ -23,6 +23,8 @@ from inference.errors import RoiError, StationError
 from inference.features.cloud import Belt, Rays
 from inference.plane import Plane
 from inference.roi import Roi
+from schemas import strict_json
+from schemas.regular import open_regular, read_regular
 
 VERSION = "station/1"
 """Changes whenever the same file would mean another station."""
@@ -249,7 +251,7 @@ class Station:
     def load(cls, path: Path) -> Station:
         """The station of a file that ``save`` wrote. Raises StationError."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = strict_json.loads(read_regular(path))
         except OSError as error:
             raise StationError(
                 f"{path}: cannot be read ({error.strerror}); run crosscheck calibrate"
@@ -261,7 +263,8 @@ class Station:
         ray_map = None
         if values.get("ray_map") is not None:
             try:
-                ray_map = np.load(_rays_file(path), allow_pickle=False)
+                with open_regular(_rays_file(path)) as file:
+                    ray_map = np.load(file, allow_pickle=False)
             except (OSError, ValueError, EOFError):
                 raise StationError(f"{_rays_file(path)}: missing or damaged; it belongs to {path}") from None
         try:

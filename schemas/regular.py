@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 _KINDS = (
@@ -39,6 +40,27 @@ def read_regular(path: Path) -> bytes:
     """All of the file. Raises OSError as ``open_regular`` does."""
     with open_regular(path) as file:
         return file.read()
+
+
+def check_writable(path: Path) -> None:
+    """See that results can be written to a file later, and make its folder; what is in it stays.
+
+    Raises:
+        OSError: they cannot. A named pipe is refused, since to open one waits for its reader; a terminal or
+            ``/dev/null`` is not.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not stat.S_ISCHR(path.stat().st_mode):
+        _check(path.stat().st_mode, path)
+    path.open("ab").close()
+
+
+def check_folder(path: Path) -> None:
+    """Make a folder that files can be written to. Raises OSError: they cannot."""
+    path.mkdir(parents=True, exist_ok=True)
+    # Asked by writing: rights, a disk that is mounted read-only, and quotas are all answered so.
+    with tempfile.TemporaryFile(dir=path):
+        pass
 
 
 def _check(mode: int, path: Path) -> None:

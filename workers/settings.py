@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.regular import read_regular
 from workers.errors import SettingsError
 
 PREFIX = "CROSSCHECK_"
@@ -221,7 +222,7 @@ def load_settings(file: Path | None = None, **flags: Any) -> Settings:
     values: dict[str, Any] = {}
     if chosen is not None:
         try:
-            values = tomllib.loads(chosen.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_regular(chosen).decode("utf-8-sig"))
         except OSError as error:
             raise SettingsError(f"settings file {chosen}: {error.strerror}; check --config") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from schemas.regular import open_regular
 from workers.errors import SettingsError
 
 
@@ -76,7 +77,7 @@ def tls_problem(error: ssl.SSLError | OSError, server: str) -> str:
 
 def _readable(variable: str, path: Path) -> None:
     try:
-        with path.open("rb"):
+        with open_regular(path):
             pass
     except OSError as error:
         raise SettingsError(f"{variable}={path}: cannot read it ({error.strerror})") from None

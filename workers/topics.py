@@ -14,6 +14,7 @@ from pathlib import Path
 
 from schemas.errors import InvalidField
 from schemas.part import PartKey
+from schemas.regular import read_regular
 from workers.bus.base import MAX_RECORD_BYTES, Bus, TopicSpec
 from workers.errors import SettingsError
 
@@ -151,7 +152,7 @@ class StationMap:
             SettingsError: the file is missing or is not a station map.
         """
         try:
-            text = path.read_text()
+            text = read_regular(path).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             said = getattr(error, "strerror", None) or "not text"
             raise SettingsError(

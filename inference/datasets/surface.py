@@ -38,6 +38,7 @@ from inference.datasets.files import (
 from inference.datasets.groups import Groups, Split, matched, read_groups, split_off
 from inference.datasets.masks import PLACES, check_mask, masks_of, read_defect, without_masks
 from inference.errors import DatasetError
+from schemas import strict_json
 from schemas.regular import read_regular
 
 
@@ -196,12 +197,12 @@ def told(
 def describe(path: Path) -> dict[str, object]:
     """The map in a dataset.json; empty where there is no such file. Raises DatasetError."""
     try:
-        described = json.loads(read_regular(path).decode("utf-8-sig"))
+        described = strict_json.loads(read_regular(path))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DatasetError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(described, dict):
         raise DatasetError(f'{path}: expected a map such as {{"depth_scale": 0.0001}}')

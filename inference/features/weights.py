@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 
 from inference.errors import WeightsError
+from schemas.regular import open_regular
 
 _SHOWN = 12
 _CHUNK = 1 << 20
@@ -74,7 +75,7 @@ def digest(path: Path) -> str:
     """sha256 of a file, hex. Raises WeightsError: it cannot be read."""
     total = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(_CHUNK):
                 total.update(block)
     except OSError as error:

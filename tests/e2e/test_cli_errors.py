@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import time
@@ -291,3 +292,49 @@ def test_a_process_ends_with_the_line_and_the_code_and_nothing_else(tmp_path: Pa
     assert_one_line(done, AWAY, nobody)
     assert "Traceback" not in done.out + done.err
     assert_one_line(crosscheck("worker", "--models", "none", folder=tmp_path, timeout=30), WRONG, "none")
+
+
+# What is no file
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> str:
+    """A named pipe that nobody ever writes to or reads from."""
+    os.mkfifo(tmp_path / "pipe.json")
+    return "pipe.json"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("teach", "cap", "--data", "data", "--station", "pipe.json"),
+        ("teach", "cap", "--data", "data", "--json", "pipe.json"),
+        ("evaluate", "--bundle", "models/cap/1", "--data", "data", "--report", "pipe.json"),
+        ("evaluate", "--bundle", "models/cap/1", "--data", "data", "--json", "pipe.json"),
+        ("capture", "--data", "data", "--station", "s1", "--product", "cap", "--stations", "pipe.json"),
+        ("worker", "--models", "models", "--config", "pipe.json"),
+        ("calibrate", "--station", "s1", "--data", "data", "--rays", "pipe.json", "--out", "s1.json"),
+        ("audit", "--triggers", "pipe.json", "--journal", "pipe.json"),
+    ],
+    ids=lambda command: " ".join(command),
+)
+def test_a_pipe_that_is_named_for_a_file_is_refused_and_never_waited_for(
+    call: Call, data: Path, pipe: str, command: tuple[str, ...]
+) -> None:
+    assert_one_line(call(*command), WRONG, "pipe.json", "named pipe")
+
+
+def test_a_pipe_in_the_place_of_a_manifest_or_of_lots_is_refused(call: Call, data: Path) -> None:
+    folder = Path("models/cap/1")
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "manifest.json")
+    done = call("evaluate", "--bundle", str(folder), "--data", str(data))
+    assert_one_line(done, WRONG, "manifest.json", "named pipe")
+    (data / "groups.csv").unlink()
+    os.mkfifo(data / "groups.csv")
+    assert_one_line(call("teach", "cap", "--data", str(data)), WRONG, "groups.csv", "named pipe")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(call: Call, data: Path) -> None:
+    Path("taken").write_text("a file")
+    assert_one_line(call("teach", "cap", "--data", str(data), "--out", "taken"), WRONG, "--out taken")

@@ -151,3 +151,56 @@ def test_a_manifest_without_end_is_not_read_whole(copy: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("value", 1e308, "is no number to reckon with"),
+        ("value", float("inf"), "Infinity"),
+        ("value", float("nan"), "NaN"),
+        ("value", 10**400, "is no number"),
+        ("value", 1e12, "expected a finite number of at most 1e"),
+        ("value", 1e6, "outside its own interval"),
+        ("value", -1e6, "outside its own interval"),
+        ("value", None, "is None"),
+        ("value", "4", "is '4'"),
+        ("value", True, "is True"),
+        ("deviation", -1, "threshold.deviation"),
+        ("freedom", -1, "threshold.freedom"),
+        ("groups", 0, "expected counts"),
+        ("frames", -5, "expected counts"),
+    ],
+)
+def test_a_threshold_that_teaching_cannot_have_found_is_refused(
+    copy: Path, name: str, value: object, match: str
+) -> None:
+    point = json.loads((copy / MANIFEST).read_text())["point"]
+    for by_mode in point["thresholds"].values():
+        for threshold in by_mode.values():
+            threshold[name] = value
+    edit(copy, point=point)
+    with pytest.raises(BundleError, match=match) as caught:
+        Inspector.load(copy)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("value", [1e308, 10**400, float("nan")])
+def test_numbers_beyond_reckoning_are_refused_wherever_they_stand(copy: Path, value: float) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    for place in ("levels", "point", "prepare", "settings"):
+        edit(copy, **{place: _first_replaced(manifest[place], value)})
+        with pytest.raises(BundleError, match="to reckon with"):
+            Inspector.load(copy)
+        edit(copy, **{place: manifest[place]})
+
+
+def _first_replaced(values: dict[str, Any], value: float) -> dict[str, Any]:
+    """The map with its first number replaced."""
+    out = dict(values)
+    for key, found in values.items():
+        if isinstance(found, dict) and found:
+            return {**out, key: _first_replaced(found, value)}
+        if isinstance(found, int | float):
+            return {**out, key: value}
+    return out

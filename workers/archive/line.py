@@ -9,6 +9,7 @@ from pathlib import Path
 
 from schemas.errors import SchemaError
 from schemas.part import PartKey
+from schemas.regular import read_regular
 from workers.archive.ranges import PartRanges
 from workers.errors import SourceError
 from workers.gate.chain import Break, Chain, follow, unpack_mark
@@ -85,7 +86,7 @@ def read_line(triggers: Sequence[Path], journals: Sequence[Path]) -> Recorded:
 def _data(segments: Sequence[Path], path: Path, what: str) -> Iterator[tuple[Path, bytes]]:
     try:
         for segment in segments or [path]:
-            yield segment, segment.read_bytes()
+            yield segment, read_regular(segment)
     except OSError as error:
         raise SourceError(f"{what} {path}: {error.strerror}; name the file that was written") from None
 

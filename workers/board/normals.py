@@ -21,6 +21,7 @@ from schemas.errors import SchemaError
 from schemas.fields import Fields
 from schemas.label import Label, LabelKind
 from schemas.part import PartKey
+from schemas.regular import open_regular
 from workers.board.folder import RECORDS, VERSION, stem_of
 from workers.errors import SourceError
 
@@ -150,7 +151,7 @@ def _standing(path: Path, product: str, left: Counter[str]) -> list[Record]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while line := file.readline(MAX_LINE):
                 if line.strip():
                     yield line

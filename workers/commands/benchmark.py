@@ -56,7 +56,7 @@ def run_benchmark(asked: Benchmark, *, page: Path | None, json_file: Path | None
             "`crosscheck teach` and `crosscheck evaluate`"
         )
     calmly(asked.settings.profile)
-    asked.models.mkdir(parents=True, exist_ok=True)
+    console.check_out("--models", asked.models)
     with console.progress() as progress:
         for number, name in enumerate(names):
             if _taught(asked, name):

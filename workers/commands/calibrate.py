@@ -23,6 +23,7 @@ from inference.roi import Roi
 from inference.sample import Sample
 from inference.station import Pinhole, Station
 from inference.station_fit import Calibration, calibrate
+from schemas.regular import open_regular
 from workers.commands import console
 from workers.errors import SettingsError
 
@@ -136,7 +137,8 @@ def _thinned(values: list[T]) -> list[T]:
 
 def _load_rays(path: Path) -> NDArray[np.float32]:
     try:
-        values = np.load(path, allow_pickle=False)
+        with open_regular(path) as file:
+            values = np.load(file, allow_pickle=False)
     except OSError as error:
         raise SettingsError(f"--rays {path}: {error.strerror or 'cannot be read'}") from None
     except (ValueError, EOFError):

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from schemas.regular import check_folder, check_writable
 from workers.errors import SettingsError
 
 OK = 0
@@ -62,13 +63,31 @@ def check_json(path: Path | None) -> Path | None:
     Raises:
         SettingsError: it cannot.
     """
+    check_output("--json", path)
+    return path
+
+
+def check_output(option: str, path: Path | None) -> None:
+    """See that the file of an option can be written, before the work whose result it is to hold.
+
+    Raises:
+        SettingsError: it cannot.
+    """
     if path is not None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.open("a", encoding="utf-8").close()
+            check_writable(path)
         except OSError as error:
-            raise SettingsError(f"--json {path}: {error.strerror}; name a writable file") from None
-    return path
+            raise SettingsError(f"{option} {path}: {error.strerror}; name a writable file") from None
+
+
+def check_out(option: str, folder: Path) -> None:
+    """The same of a folder, which is made. Raises SettingsError."""
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"{option} {folder}: cannot write there ({error.strerror}); name another folder"
+        ) from None
 
 
 def write_json(path: Path | None, value: Any) -> None:

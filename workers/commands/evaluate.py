@@ -87,7 +87,7 @@ def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None) -> 
     if asked.data is None:
         return
     pairs = _pairs(asked, asked.data)
-    _check_page(page)
+    console.check_output("--report", page)
     for _, dataset in pairs:
         dataset.test()  # a split that is not there is said before anything is loaded
     console.tell(dict.fromkeys(note for _, dataset in pairs for note in notes_of(dataset)))
@@ -190,14 +190,3 @@ def _grant(asked: Asked, report: Report, mode: Mode) -> None:
         f"defects, at most {100 * grant.interval[1]:.1f} % by the 95 % interval; {path}. "
         "Workers take it up when they start; teaching again revokes it."
     )
-
-
-def _check_page(page: Path | None) -> None:
-    """See that ``--report FILE`` can be written, before the work whose result it is to hold."""
-    if page is None:
-        return
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.open("a", encoding="utf-8").close()
-    except OSError as error:
-        raise SettingsError(f"--report {page}: {error.strerror}; name a writable file") from None

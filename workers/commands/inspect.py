@@ -27,6 +27,7 @@ from inference.inspector import Inspector
 from inference.profiles.runtime import Runtime
 from inference.sample import Sample
 from schemas.errors import CrosscheckError
+from schemas.regular import check_folder, check_writable
 from schemas.verdict import Decision, Mode
 from workers.commands import console
 from workers.commands.worker import frames_at_once
@@ -169,7 +170,7 @@ class _Writer:
             csv.writer(self._table).writerow(COLUMNS)
         if self.outputs.heatmaps is not None:
             try:
-                self.outputs.heatmaps.mkdir(parents=True, exist_ok=True)
+                check_folder(self.outputs.heatmaps)
             except OSError as error:
                 raise SettingsError(
                     f"--heatmaps {self.outputs.heatmaps}: {error.strerror}; name a folder"
@@ -180,7 +181,7 @@ class _Writer:
         if path is None:
             return None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(path)
             return stack.enter_context(path.open("w", encoding="utf-8", newline=""))
         except OSError as error:
             raise SettingsError(f"{flag} {path}: {error.strerror}; name a writable file") from None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from inference.bundle import read_bundle
+from inference.bundle import check_name, read_bundle
 from inference.datasets.base import Dataset, Item, notes_of
 from inference.datasets.conventions import Conventions
 from inference.datasets.open import open_dataset
@@ -74,7 +74,7 @@ def run_teach(
     station = None if source.station is None else Station.load(source.station)
     confirmed = [] if source.review is None else confirmed_of(source.review, name, dataset)
     calmly(settings.profile)
-    out.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of work
+    console.check_out("--out", out / check_name("product", name))  # said now, not after minutes of work
     with console.progress() as report:
         bundle = teach(
             dataset,

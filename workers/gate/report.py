@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.errors import SchemaError
 from schemas.part import PartKey
+from schemas.regular import read_regular
 from schemas.verdict import Decision
 from workers.errors import SourceError
 from workers.gate.decision import GateDecision, Reason
@@ -204,7 +205,7 @@ class Audit:
 def _data(segments: Sequence[Path], path: Path, what: str) -> Iterator[bytes]:
     try:
         for segment in segments or [path]:
-            yield segment.read_bytes()
+            yield read_regular(segment)
     except OSError as error:
         raise SourceError(f"{what} {path}: {error.strerror}; name the file that was written") from None
 

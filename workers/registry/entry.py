@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inference.bundle import MANIFEST, MAX_MANIFEST
 from inference.errors import BundleError
+from schemas.regular import open_regular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def digest_of(bundle: Path) -> str:
     """
     path = bundle / MANIFEST
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(MAX_MANIFEST + 1)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from None
