@@ -192,5 +192,6 @@ def test_a_misspelt_station_refuses_the_trigger_log_and_the_journal_of_another(
 def test_an_impossible_time_names_its_option(
     tmp_path: Path, redis_here: str, option: tuple[str, str]
 ) -> None:
-    said = refused(tmp_path, redis_here, "--parts", str(tmp_path / "a.log"), *option)
+    files = ["--journal", str(tmp_path / "gate.jsonl"), "--parts", str(tmp_path / "a.log")]
+    said = refused(tmp_path, redis_here, *files, *option)
     assert f"({option[0]}) {option[1]} s: use" in said
