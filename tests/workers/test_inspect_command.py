@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from inference.datasets.conventions import Conventions
 from inference.datasets.surface import SurfaceDataset, write_surface_layout
 from inference.datasets.synthetic import SyntheticDataset
 from inference.errors import WrongSize
@@ -24,6 +25,7 @@ from inference.teach import teach
 from inference.teach_settings import TeachSettings
 from schemas.verdict import Decision, Mode, Region, SeenBy
 from tests.e2e.inprocess import Call, assert_one_line, command_line
+from workers.capture.sources import FolderSource
 from workers.commands.inspect import COLUMNS
 from workers.overlay import overlay
 from workers.steps.deciding import decide
@@ -277,3 +279,65 @@ def test_a_box_has_the_colour_of_the_sensors_that_show_it() -> None:
     for picture, tone in ((plain, (255, 255, 255)), (orange, (230, 159, 0)), (blue, (86, 180, 233))):
         assert (picture[panel] == tone).all(-1).sum() > 300
     assert not (plain[panel] == (230, 159, 0)).all(-1).any()
+
+
+def unread_as(data: Path, value: int) -> None:
+    """Write the depth images anew, with ``value`` where nothing was read."""
+    for path in data.glob("*/*/depth/*.png"):
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert depth is not None
+        depth[:4] = 0
+        cv2.imwrite(str(path), np.where(depth == 0, value, depth).astype(np.uint16))
+
+
+@pytest.mark.parametrize("value", [65535, 64_000])
+def test_every_command_that_reads_depth_takes_the_value_that_stands_for_no_reading(
+    call: Call, bundle: Path, data: Path, tmp_path: Path, value: int
+) -> None:
+    unread_as(data, 0)
+    expected = [item.sample().depth for item in SurfaceDataset(data).test()]
+    flags = ("--bundle", str(bundle), "--data", str(data))
+    assert call("inspect", *flags, "--json", "zero.jsonl").code in (0, 1)
+    assert call("evaluate", *flags, "--bootstrap", "0", "--json", "zero.json").code == 0
+    unread_as(data, value)
+    said = ("--no-reading", str(value))
+    done = call("inspect", *flags, *said, "--json", "said.jsonl")
+    assert done.code in (0, 1)
+    kept = ("name", "decision", "score", "coverage")
+    zero, now = rows(Path("zero.jsonl")), rows(Path("said.jsonl"))
+    assert [[row[key] for key in kept] for row in now] == [[row[key] for key in kept] for row in zero]
+    assert call("evaluate", *flags, *said, "--bootstrap", "0", "--json", "said.json").code == 0
+    before, after = (json.loads(Path(f"{name}.json").read_text()) for name in ("zero", "said"))
+    assert before["modes"] == after["modes"]
+    source = FolderSource(data, conventions=Conventions(no_reading=(float(value),)))
+    for shot, depth in zip(source, expected, strict=True):
+        np.testing.assert_array_equal(shot.depth, depth)
+    frames = ("calibrate", "--station", "s", "--frames", str(data / "train/good/depth"))
+    assert call(*frames, *said, "--out", "said.json.json").code == 0
+    if value == 65535:
+        told = ("65535", "--no-reading 65535")
+        assert_one_line(call(*frames, "--out", "s.json"), 2, *told)
+        assert_one_line(call("teach", "cap", "--data", str(data)), 2, *told)
+        asked = call("inspect", *flags, "--json", "asked.jsonl")
+        assert asked.code == 1
+        assert all("--no-reading 65535" in row["reason"] for row in rows(Path("asked.jsonl")))
+    first, *others = sorted((data / "train/good/rgb").iterdir())
+    for path in others:
+        shutil.copy(first, path)
+    # Past the depth, the next mistake is said: without the option it would not have come so far.
+    done = call("teach", "cap", "--data", str(data), *said)
+    assert done.code == 2
+    assert "colour images of train are one picture" in done.err
+
+
+def test_a_jpeg_named_png_is_inspected_and_told(call: Call, bundle: Path, data: Path) -> None:
+    for path in (data / "test/good/rgb").iterdir():
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        assert image is not None
+        path.unlink()
+        ok, coded = cv2.imencode(".jpg", image)
+        assert ok
+        path.with_suffix(".png").write_bytes(coded.tobytes() + bytes(4096))
+    done = call("inspect", "--bundle", str(bundle), "--data", str(data), "--json", "rows.jsonl")
+    assert done.code == 0
+    assert "named .png, but holds JPEG" in " ".join(done.out.split())
