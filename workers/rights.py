@@ -20,7 +20,7 @@ Pattern = Literal["literal", "prefixed"]
 # What a script runs needs the same rights as if it were sent by itself.
 _SCRIPTS = ("eval", "evalsha")
 _DECIDE = ("get", "set", "del", "xadd", "expire", "hget", "hset")
-_BASE = ("ping", "select")
+_BASE = ("ping", "select", "info")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from redis.retry import Retry
 from workers.address import parsed, shown
 from workers.errors import SettingsError, StoreError
 from workers.secret import Secret
+from workers.store.kind import require_single
 from workers.tls import client_context, tls_problem
 
 
@@ -102,7 +103,7 @@ def connect(
         security: user, password and certificates that the URL does not carry.
 
     Raises:
-        SettingsError: not a Redis URL.
+        SettingsError: not a Redis URL, or a Sentinel or a Redis Cluster answers there.
         StoreError: no Redis answers there.
     """
     if timeout_s <= 0 or retries < 0:
@@ -125,6 +126,11 @@ def connect(
         raise SettingsError(f"redis URL {shown(url)}: {error}; {_FORMS}") from None
     with guarded(client, "answer a ping"):
         client.ping()
+        try:
+            require_single(client, address(client))
+        except BaseException:
+            client.close()
+            raise
     client.set_retry(Retry(ExponentialBackoff(cap=0.2, base=0.01), retries))
     return client
 
@@ -182,6 +188,8 @@ def _fix(client: redis.Redis, error: redis.RedisError) -> str:
         return "what answers is not Redis in the open: if it speaks TLS, write rediss:// in the URL"
     if text.startswith("OOM") or "MAXMEMORY" in text:
         return "its memory limit is reached: raise maxmemory, or keep verdicts for a shorter time"
+    if text.startswith(("MOVED", "ASK ", "CROSSSLOT", "CLUSTERDOWN")):
+        return "it is a node of a Redis Cluster: name a server with cluster-enabled no"
     if "READONLY" in text:
         return "it is a replica: point the URL at the primary"
     if "WRONGTYPE" in text:
