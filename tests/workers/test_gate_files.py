@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from schemas.part import PartKey
 from tests.workers.gate_line import GateLine, key, verdict
 from tests.workers.test_gate_journal import entry
 from workers.capture.log import AgentLog
+from workers.clock import ManualClock
 from workers.gate import Journal, JournalError, audit, events
+from workers.gate.agent_count import AgentCount
 from workers.gate.chain import Chain, follow, unpack_mark
 from workers.gate.journal import FILE, Mark
 from workers.gate.lines import read_chained, read_lines
@@ -221,6 +224,27 @@ def test_verdicts_of_parts_that_the_log_does_not_tell_of_are_an_alarm(tmp_path: 
         assert report.untold == 10
         assert line.alarms == [events.ALARM_UNTOLD]
         assert "not in its trigger log" in str(line.gate.state().down["source"])
+
+
+def test_a_long_log_that_is_still_being_read_is_no_alarm(tmp_path: Path) -> None:
+    told: list[str] = []
+    known: set[PartKey] = set()
+    clock = ManualClock()
+    count = AgentCount(known.__contains__, clock, lambda name, _: told.append(name))
+    count.heard(key(9_999))
+    for begin in range(0, 10_000, 1000):
+        for trigger in range(begin, begin + 1000):
+            known.add(key(trigger))
+            count.seen(key(trigger))
+        count.look()
+        clock.advance(0.4)
+    clock.advance(2.0)
+    count.look()
+    assert told == []
+    count.heard(key(10_000))
+    clock.advance(1.1)
+    count.look()
+    assert told == [events.ALARM_UNTOLD]
 
 
 def test_a_number_that_the_log_leaves_out_is_an_alarm(tmp_path: Path) -> None:

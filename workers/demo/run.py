@@ -127,7 +127,8 @@ def run_line(
         SyntheticPart(seed, size), count=script.parts, script=script.defects, depth_out=script.drop, seed=seed
     )
     log_path, journal_path = folder / "triggers.jsonl", folder / "gate.jsonl"
-    for path in (log_path, journal_path):
+    # With what the lock file knows of the last run's journal: it would be missed in this one.
+    for path in (log_path, journal_path, folder / "gate.jsonl.lock"):
         path.unlink(missing_ok=True)
     with AgentLog(log_path) as log, Journal(journal_path) as journal:
         gate = Gate(

@@ -15,6 +15,8 @@ from workers.clock import Clock
 from workers.gate import events
 
 _MOST = 4096
+_BACKLOG = 500
+"""So many parts in one turn are a log that is being read from its start: the newest stand at its end."""
 
 
 class AgentCount:
@@ -47,6 +49,8 @@ class AgentCount:
         self._last: dict[int, int] = {}
         self._told: OrderedDict[PartKey, None] = OrderedDict()
         self._fresh: list[PartKey] = []
+        self._burst = 0
+        self._not_before = 0.0
         self._next = 0.0
         self._until = 0.0
         self.untold = 0
@@ -65,6 +69,7 @@ class AgentCount:
 
     def seen(self, part: PartKey) -> None:
         """The gate's eyes have seen this part."""
+        self._burst += 1
         self._left_out.pop(part, None)
         last = self._last.get(part.run)
         if last is None:
@@ -80,6 +85,11 @@ class AgentCount:
     def look(self) -> None:
         """Tell of what should have been seen by now."""
         now = self._clock.monotonic()
+        if self._burst >= _BACKLOG:
+            self._not_before = now + self._grace
+        self._burst = 0
+        if now < self._not_before:
+            return
         while self._heard and now - self._heard[0][0] >= self._grace:
             self._miss(self._heard.popleft()[1])
         while self._left_out and now - next(iter(self._left_out.values())) >= self._grace:
