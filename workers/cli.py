@@ -153,6 +153,10 @@ def capture(
         float | None,
         typer.Option(min=0.01, help="Begin a new log of triggers at this size; earlier ones are FILE.1, ..."),
     ] = None,
+    debounce: Annotated[
+        float,
+        typer.Option(min=0, max=60, metavar="SECONDS", help="A trigger so soon after a part is its bounce."),
+    ] = 0.0,
     seed: Seed = 0,
     size: Annotated[int, typer.Option(min=64, help="Pixels of the synthetic line's pictures.")] = 256,
     same_field: SameField = False,
@@ -192,6 +196,7 @@ def capture(
         keep=keep,
         send_expired=send_expired,
         triggers_mb=triggers_mb,
+        debounce_s=debounce,
         same_field=same_field or None,
         conventions=conventions(no_reading, depth_unit, colour_bits),
         seed=seed,

@@ -71,6 +71,56 @@ def test_the_same_bytes_for_another_part_are_frozen_and_not_used() -> None:
     assert (part.use_rgb, part.use_depth) == (False, False)
 
 
+@pytest.mark.parametrize("sensors_there", [(True, True), (True, False), (False, True)])
+def test_a_bounce_of_the_photo_eye_is_named_is_not_used_and_marks_no_sensor(
+    sensors_there: tuple[bool, bool],
+) -> None:
+    sensors, (rgb, with_depth) = watch(), sensors_there
+    names = [name for name, there in zip(("rgb", "depth"), sensors_there, strict=True) if there]
+
+    def shot(trigger: int, after_ms: int, seed: int) -> PendingPart:
+        taken = frame(
+            trigger,
+            rgb=rgb,
+            with_depth=with_depth,
+            seed=seed,
+            captured_at=START + after_ms * 1_000_000,
+            expects=tuple(names),
+        )
+        part = pending(taken)
+        sensors.observe(part)
+        return part
+
+    for part in range(4):
+        shot(3 * part, 1000 * part, part)
+        for bounce in (1, 2):
+            again = shot(3 * part + bounce, 1000 * part + 7 * bounce, part)
+            assert again.reasons == tuple(f"{name}:double" for name in names)
+            assert (again.use_rgb, again.use_depth) == (not rgb, not with_depth)
+    assert set(sensors.states().values()) == {SensorState.UP}
+
+
+def test_sensors_that_stand_still_at_a_fast_line_are_frozen_all_the_same() -> None:
+    sensors = watch()
+    found = []
+    for trigger in range(6):
+        part = pending(frame(trigger, seed=1, captured_at=START + trigger * 50_000_000))
+        sensors.observe(part)
+        found.append(part.reasons)
+    assert found[1] == ("rgb:double", "depth:double")
+    assert found[-1] == ("rgb:frozen", "depth:frozen")
+    assert set(sensors.states().values()) == {SensorState.DOWN}
+
+
+def test_one_sensor_that_repeats_itself_beside_one_that_does_not_is_frozen_however_soon() -> None:
+    sensors = watch()
+    first, second = frame(1, seed=1), frame(2, seed=2, captured_at=START + 1_000_000)
+    sensors.observe(pending(first))
+    part = pending(replace(second, rgb=first.rgb))
+    sensors.observe(part)
+    assert part.reasons == ("rgb:frozen",)
+
+
 def test_the_same_part_read_twice_is_a_replay_and_not_frozen() -> None:
     sensors = watch()
     see(sensors, 1, seed=5)

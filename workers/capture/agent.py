@@ -10,6 +10,7 @@ import structlog
 
 from schemas.part import PartKey
 from workers.capture import events
+from workers.capture.debounce import Debounce
 from workers.capture.publisher import Publisher
 from workers.capture.sources.base import Shot
 from workers.clock import Clock, SystemClock
@@ -57,6 +58,7 @@ class CaptureAgent:
         rate: triggers a second.
         on_trigger: told of each part at its trigger, before anything is sent, whatever becomes of its frame.
         on_shot: told which shot belongs to which part, for those who know the truth about it.
+        debounce: which triggers are bounces of the photo-eye: they are counted there and are no parts.
         split: send colour and depth as two records of one part.
         late_after_s: how far behind its schedule a shot counts as late; half a period where not given.
     """
@@ -71,6 +73,7 @@ class CaptureAgent:
         on_trigger: OnTrigger | None = None,
         on_shot: OnShot | None = None,
         late_after_s: float | None = None,
+        debounce: Debounce | None = None,
         split: bool = False,
     ) -> None:
         if not 0 < rate <= 100_000:
@@ -83,6 +86,7 @@ class CaptureAgent:
         self._on_shot = on_shot
         self._late_after = self._period / 2 if late_after_s is None else late_after_s
         self._split = split
+        self._debounce = debounce or Debounce()
         # A source that replays is never long over one shot; who waits for a camera writes a loop of its own.
         self.pulse = Pulse(_STILL_S + 2 * self._period, self._clock)
 
@@ -138,6 +142,8 @@ class CaptureAgent:
 
     def _shoot(self, shot: Shot) -> None:
         at = self._clock.now()
+        if not self._debounce.takes(at):
+            return
         part = self._publisher.next_part(at, {"name": shot.name, "truth": shot.truth})
         if self._on_trigger is not None:
             self._on_trigger(part, at)

@@ -16,6 +16,7 @@ from workers.bus.base import Bus
 from workers.capture.agent import CaptureAgent, CaptureReport
 from workers.capture.beats import agent_name
 from workers.capture.buffer import DiskBuffer, Keep
+from workers.capture.debounce import Debounce
 from workers.capture.log import AgentLog
 from workers.capture.publisher import Publisher
 from workers.capture.sources import FolderSource, SyntheticLine
@@ -54,6 +55,7 @@ def run_capture(
     keep: str = "newest",
     send_expired: bool = False,
     triggers_mb: float | None = None,
+    debounce_s: float = 0.0,
     same_field: bool | None,
     conventions: Conventions | None = None,
     seed: int,
@@ -65,6 +67,7 @@ def run_capture(
     With a buffer the broker may be away: what it does not have at the end stays there for the next start.
     """
     configure_logs(settings.log)
+    bounce = Debounce(debounce_s)
     encoding = _encoding(colour, folder=data is not None)
     partition = partitioned.partition(station)  # one that is not on the map is said before anybody is called
     source: FolderSource | SyntheticLine
@@ -122,7 +125,7 @@ def run_capture(
             )
             watch = Assembly("agent", settings.metrics)
             watch_publisher(watch, publisher)
-            agent = CaptureAgent(source, publisher, rate=rate, split=separate)
+            agent = CaptureAgent(source, publisher, rate=rate, split=separate, debounce=bounce)
             watch.live("loop", agent.pulse.trouble)
             with publisher, watch.served(), console.stop_on_signal() as stop:
                 watch.stopping(stop)
@@ -136,6 +139,8 @@ def run_capture(
             bus.close()
         if kept is not None:
             kept.close()
+    if bounce.bounces:
+        console.out.print(f"{bounce.bounces} triggers were bounces (--debounce) and are no parts")
     _show(report, log_file, buffer=buffer, left=left, dropped=dropped, notices=notices)
     console.write_json(
         json_file,
@@ -144,6 +149,7 @@ def run_capture(
             "published": report.published,
             "failed": report.failed,
             "late": report.late,
+            "bounces": bounce.bounces,
             "worst_late_ms": report.worst_late_ms,
             "seconds": report.seconds,
             "buffered": left,

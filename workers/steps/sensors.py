@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 SENSORS = ("rgb", "depth")
 MAX_STATIONS = 1024
 IDLE_NS = 3_600_000_000_000
+DOUBLE = "double"
+DOUBLE_NS = 100_000_000
+"""Two parts with the same images are one part, seen twice, if no more time lies between them."""
 
 
 @dataclass(slots=True)
@@ -38,6 +41,7 @@ class _Sensor:
     part: PartKey | None = None
     shot: Shot | None = None
     lag: int | None = None
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ class SensorWatch:
         """
         part = pending.part
         self._hear(pending)
+        double = self._double(pending)
         skewed = self._skewed(pending) if pending.late is None else set()
         pair = frozenset(pending.frame.expects) <= pending.present
         reasons: list[str] = []
@@ -139,7 +144,11 @@ class SensorWatch:
                 why = "missing" if payload is None else None
             else:
                 why = _fault(sensor, pending, payload) or ("skew" if name in skewed else None)
-            if pending.late is not None:
+            if double and why == "frozen":
+                # The part a second time: it says nothing of the sensor, and nothing is judged by it.
+                faulty.add(name)
+                why = DOUBLE
+            elif pending.late is not None:
                 if why is None and name in pending.late:
                     condition.rested(pending.read_at)
             elif why == "missing" and pending.hurried and before is not SensorState.DOWN:
@@ -162,6 +171,21 @@ class SensorWatch:
                     pending.use_depth = False
         pending.reasons, pending.faulty, pending.held = tuple(reasons), frozenset(faulty), frozenset(held)
         return changes
+
+    def _double(self, pending: PendingPart) -> bool:
+        """Whether this is the part before it once more: every sensor gave the same bytes, in no time.
+
+        A photo-eye that bounces triggers twice, and the camera has one image for both. Time is counted from
+        the first image of these bytes, so that a sensor that stands still is frozen soon all the same.
+        """
+        payloads = {"rgb": pending.frame.rgb, "depth": pending.frame.depth}
+        for name in pending.present:
+            sensor, payload = self._sensor(pending.part.station, name), payloads[name]
+            if payload is None or payload.digest != sensor.digest or sensor.first is None:
+                return False
+            if not 0 < pending.frame.captured_at - sensor.first <= DOUBLE_NS:
+                return False
+        return pending.late is None and bool(pending.present)
 
     def _skewed(self, pending: PendingPart) -> set[str]:
         """The sensors whose time is not to be believed: it ran back, or is not that of the other's image."""
@@ -290,6 +314,8 @@ def _fault(sensor: _Sensor, pending: PendingPart, payload: ImagePayload | None) 
         return "missing"
     # The same part read twice is a replay; another part with the very same bytes is a frozen sensor.
     frozen = payload.digest == sensor.digest and pending.part != sensor.part
+    if payload.digest != sensor.digest:
+        sensor.first = pending.frame.captured_at
     sensor.digest, sensor.part = payload.digest, pending.part
     if frozen:
         return "frozen"

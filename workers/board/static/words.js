@@ -45,6 +45,7 @@ const FAULTS = {
   absent: "was not there",
   missing: "gave no picture",
   frozen: "repeats the same picture",
+  double: "repeats the picture of the part just before: the photo-eye may have bounced",
   size: "has another picture size than before",
   skew: "was captured at another time than its partner",
   few: "gave far fewer readings than usual",
