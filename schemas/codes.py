@@ -39,6 +39,9 @@ class SensorCode(StrEnum):
     """The model was given no image of it."""
     FROZEN = "frozen"
     """The same bytes as for the part before."""
+    DOUBLE = "double"
+    """The same bytes as for the part before, of every sensor and within a tenth of a second: one part, seen
+    twice."""
     SIZE = "size"
     """Another size than usual."""
     SKEW = "skew"

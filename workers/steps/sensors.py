@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from schemas.codes import SensorCode
 from schemas.errors import SchemaError
 from schemas.part import PartKey
 from schemas.payload import ImagePayload
@@ -28,7 +29,6 @@ log = structlog.get_logger(__name__)
 SENSORS = ("rgb", "depth")
 MAX_STATIONS = 1024
 IDLE_NS = 3_600_000_000_000
-DOUBLE = "double"
 DOUBLE_NS = 100_000_000
 """Two parts with the same images are one part, seen twice, if no more time lies between them."""
 
@@ -147,7 +147,7 @@ class SensorWatch:
             if double and why == "frozen":
                 # The part a second time: it says nothing of the sensor, and nothing is judged by it.
                 faulty.add(name)
-                why = DOUBLE
+                why = SensorCode.DOUBLE.value
             elif pending.late is not None:
                 if why is None and name in pending.late:
                     condition.rested(pending.read_at)

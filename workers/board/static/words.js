@@ -21,6 +21,7 @@ const REASONS = {
   "shed: late-first": "It could not be in time any more and gave way to parts that could.",
   attempts: "It has ended its workers before and is not tried again.",
   clock_offset: "The clock of its station is too far from the worker's: synchronise both.",
+  future_run: "The clock of its agent was ahead when it began: set it right and start the agent again.",
   no_part: "No part was found on the belt.",
   no_reading: "No sensor gave anything that could be read.",
   not_finite: "The model gave no finite number.",
