@@ -61,7 +61,7 @@ def gate(
     """Open for a PASS of the very part in front of it, and for nothing else.
 
     What it moves is named by --actuator. A failure, or no answer within
-    timeout_ms, is a closed gate.
+    timeout_ms, counts as closed and is closed again.
 
     record: nothing, the parts are counted only.
 
