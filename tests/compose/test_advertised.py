@@ -13,6 +13,8 @@ from compose.kafka import KafkaServer
 from compose.process import LocalServicesError, free_ports
 from compose.services import Services
 from workers.bus._client import KafkaAdminClient, KafkaConsumer, KafkaProducer, KafkaTopicPartition
+from workers.bus.kafka import KafkaBus
+from workers.errors import BusError
 
 
 class Forwarder:
@@ -81,6 +83,23 @@ def test_clients_come_through_the_advertised_address_and_tests_past_it(tmp_path:
     finally:
         mine.down(delete=True)
         proxy.close()
+
+
+@pytest.mark.services
+def test_an_advertised_address_that_nobody_reaches_is_named_with_the_setting_to_change(
+    tmp_path: Path,
+) -> None:
+    port, controller, inside, unreachable = free_ports(4)
+    told = f"127.0.0.1:{unreachable}"
+    server = KafkaServer(tmp_path, port, controller, advertised=told, internal_port=inside)
+    try:
+        server.start(lambda _: None)
+        with pytest.raises(BusError, match=rf"127.0.0.1:{port} answers.*{told} \(.*advertised.listeners"):
+            KafkaBus(f"127.0.0.1:{port}")
+        # Past it the same broker is fine.
+        KafkaBus(f"127.0.0.1:{inside}").close()
+    finally:
+        server.process.stop()
 
 
 def test_a_broker_in_docker_cannot_advertise_another_address(tmp_path: Path) -> None:

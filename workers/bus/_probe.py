@@ -15,7 +15,7 @@ from workers.bus.security import KafkaSecurity
 from workers.errors import BusError
 from workers.tls import tls_problem
 
-_HANDSHAKE, _AUTHENTICATE = 17, 36
+_METADATA, _HANDSHAKE, _AUTHENTICATE = 3, 17, 36
 _ILLEGAL_SASL_STATE, _UNSUPPORTED_MECHANISM = 34, 33
 # A TLS record that carries an alert: how a TLS port answers one who speaks in the open.
 _TLS_ALERT = b"\x15\x03"
@@ -56,7 +56,53 @@ def probe(host: str, port: int, security: KafkaSecurity, timeout: float) -> None
             except OSError as error:
                 raise Refused(f"{where}: {tls_problem(error, 'KAFKA')}") from None
         with connection:
-            _log_in(_Talk(connection, where, deadline), security, where)
+            talk = _Talk(connection, where, deadline)
+            _log_in(talk, security, where)
+            told = _told_to_go(talk)
+    _require_reachable(told, (host, port), where, deadline)
+
+
+def _told_to_go(talk: _Talk) -> list[tuple[str, int]]:
+    """Where the brokers say that clients find them: what a client speaks to after this first address."""
+    answer = talk.ask(_METADATA, 1, struct.pack(">i", 0))
+    found: list[tuple[str, int]] = []
+    at = 4
+    try:
+        (count,) = struct.unpack_from(">i", answer)
+        for _ in range(count):
+            (size,) = struct.unpack_from(">h", answer, at + 4)
+            host = answer[at + 6 : at + 6 + size].decode(errors="replace")
+            (port,) = struct.unpack_from(">i", answer, at + 6 + size)
+            (rack,) = struct.unpack_from(">h", answer, at + 10 + size)
+            found.append((host, port))
+            at += 12 + size + max(0, rack)
+    except struct.error:
+        pass  # cut short: those that are whole are enough
+    return found
+
+
+def _require_reachable(
+    told: list[tuple[str, int]], asked: tuple[str, int], where: str, deadline: float
+) -> None:
+    """See that a client finds one of the brokers at the address that they give themselves.
+
+    Raises:
+        BusError: it finds none of them; the text names an address and what sets it.
+    """
+    problem = ""
+    for host, port in told:
+        if (host, port) == asked:
+            return
+        try:
+            with socket.create_connection((host, port), max(0.2, deadline - time.monotonic())):
+                return
+        except OSError as error:
+            problem = problem or f"{host}:{port} ({error.strerror or error})"
+    if problem:
+        raise BusError(
+            f"{where} answers and tells its clients to go on to {problem}, which cannot be reached from here:"
+            " set advertised.listeners of the broker to an address that this machine reaches"
+        )
 
 
 def _log_in(talk: _Talk, security: KafkaSecurity, where: str) -> None:
