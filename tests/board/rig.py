@@ -179,6 +179,7 @@ class BoardLine:
                 deadline_s=DEADLINE_S,
                 # As it was taught: JPEG changes the grain of a picture.
                 colour=ColourEncoding.PNG,
+                depth_scale=self.shelf.sample("good").depth_scale,
             )
         return self._publishers[name]
 

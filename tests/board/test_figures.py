@@ -118,7 +118,8 @@ def test_a_shadow_run_that_was_killed_is_not_shown_as_one_that_goes_on(page: Pag
             page.goto(f"{line.board.url}#/workers")
             expect(run).to_contain_text(words, timeout=10_000)
             part = page.locator(".shadow .why-list li").first
-            expect(part).to_contain_text(f"{verdict.part} PASS at ")
+            expect(part).to_contain_text(f"{verdict.part.station} #{verdict.part.trigger}, run of ")
+            expect(part).to_contain_text("PASS at ")
             expect(part).to_contain_text("REJECT at 1.25 of its threshold")
     finally:
         keeping.begin()

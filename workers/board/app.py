@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from workers.board.auth import Auth, clear_cookie, same_origin, set_cookie
 from workers.board.events import Events, Full
 from workers.board.feed import Feed
 from workers.board.guard import Guard, Hosts
-from workers.board.pictures import Picture, Pictures, colour_picture, depth_picture
+from workers.board.pictures import Picture, Pictures, Reach, Reaches, colour_picture, depth_picture
 from workers.board.reply import Refused, body_of, bytes_reply, json_reply, refusal, text_of
 from workers.board.review import Reviews, said_of
 from workers.board.shadowing import Shadow
@@ -62,6 +63,7 @@ class Board:
     hosts: Hosts
     registry: Registry
     health: Health
+    reaches: Reaches = field(default_factory=Reaches)
     _looking: int = 0
     _fetching: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
     _asking: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
@@ -150,7 +152,14 @@ class Board:
         verdict, row = found
         images = await self._fetch(lambda: self.pictures.images(verdict))
         heat = await self._ask(lambda: _heatmap(self.pictures, part))
+        reach = None
+        if images.depth is not None:
+            depth = images.depth
+            # Of one that cannot be decoded asking for the picture says why.
+            with contextlib.suppress(Refused):
+                reach = await self._fetch(lambda: self.reaches.of(verdict, depth))
         facts = {
+            "depth_reach": None if reach is None else reach.to_map(images.depth_scale),
             "rgb": images.rgb is not None,
             "depth": images.depth is not None,
             "heatmap": None if heat is None else heat[1],
@@ -174,13 +183,14 @@ class Board:
         if found is None:
             raise Refused(404, f"part {part}: no verdict of it is known here any more")
         verdict = found[0]
+        reach = _reach_of(request)
 
         def fetch() -> Picture | str:
             images = self.pictures.images(verdict)
             payload = images.rgb if name == "rgb" else images.depth
             if payload is None:
                 return images.why or "this sensor gave no image of the part"
-            return colour_picture(payload) if name == "rgb" else depth_picture(payload)
+            return colour_picture(payload) if name == "rgb" else depth_picture(payload, reach)
 
         picture = await self._fetch(fetch)
         if isinstance(picture, str):
@@ -246,6 +256,17 @@ def _part_of(request: Request) -> PartKey:
         return PartKey.parse(f"{path['station']}/{path['run']}/{path['trigger']}")
     except SchemaError:
         raise Refused(404, "no such part: a part is STATION/RUN/TRIGGER") from None
+
+
+def _reach_of(request: Request) -> Reach | None:
+    """The scale that a picture of depth is asked for on; None: its own. Raises Refused."""
+    asked = [request.query_params.get(name) for name in ("near", "far")]
+    if asked == [None, None]:
+        return None
+    numbers = [int(each) for each in asked if each and each.isascii() and each.isdecimal() and len(each) < 7]
+    if len(numbers) != 2 or numbers[0] >= numbers[1]:
+        raise Refused(400, "near, far: expected two counts of the sensor, near under far")
+    return Reach(*numbers)
 
 
 def _heatmap(pictures: Pictures, part: PartKey) -> tuple[Picture, dict[str, Any]] | None:

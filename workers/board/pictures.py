@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,6 +56,10 @@ class Images:
     def size(self) -> int:
         """Bytes it holds."""
         return sum(len(image.data) for image in (self.rgb, self.depth) if image is not None) + 200
+
+
+REACH_PARTS = 32
+REACH_KINDS = 512
 
 
 class Cache:
@@ -198,23 +203,96 @@ def colour_picture(payload: ImagePayload) -> Picture:
     return Picture(_png(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)), "image/png")
 
 
-def depth_picture(payload: ImagePayload) -> Picture:
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """From where to where depth is drawn, in counts of the sensor: ``near`` is the lightest."""
+
+    near: int
+    far: int
+
+    def to_map(self, scale: float | None) -> dict[str, Any]:
+        """As the page has it.
+
+        Args:
+            scale: metres a count; None where the agent does not say: counts are shown as such.
+        """
+        unit, each = ("counts", 1.0) if scale is None else ("mm", 1e3 * scale)
+        return {
+            "near": self.near,
+            "far": self.far,
+            "shown": [self.near * each, self.far * each],
+            "unit": unit,
+        }
+
+
+class Reaches:
+    """The depth that a product's parts lie in at a station: one scale for all of them, so that two parts can
+    be compared and a shallow one does not look like a deep one. Safe to share between threads.
+
+    It rests on the parts looked at last. Its ends are round, so that one part more does not move them.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], OrderedDict[PartKey, tuple[float, float]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, verdict: Verdict, payload: ImagePayload) -> Reach:
+        """The scale to draw this part's depth on, this part taken into account.
+
+        Raises:
+            SchemaError: the bytes are not the image that the message describes, or it is too large to show.
+        """
+        key = (verdict.part.station, verdict.product)
+        with self._lock:
+            known = verdict.part in self._seen.get(key, ())
+        ends = None if known else ends_of(decode_depth(payload, max_pixels=MAX_PIXELS))
+        with self._lock:
+            seen = self._seen.setdefault(key, OrderedDict())
+            self._seen.move_to_end(key)
+            if ends is not None:
+                seen[verdict.part] = ends
+            while len(seen) > REACH_PARTS:
+                seen.popitem(last=False)
+            while len(self._seen) > REACH_KINDS:
+                self._seen.popitem(last=False)
+            # The middle one: a sensor that read nonsense once must not flatten all others.
+            near, far = np.median(list(seen.values()), axis=0) if seen else (0.0, 1.0)
+        span = max(float(far - near), 1.0)
+        step = 10.0 ** np.floor(np.log10(span / 4))
+        low, high = near - span / 10, far + span / 10
+        return Reach(max(0, int(np.floor(low / step) * step)), max(1, int(np.ceil(high / step) * step)))
+
+
+def ends_of(depth: NDArray[np.uint16]) -> tuple[float, float] | None:
+    """Between which counts 98 of 100 readings lie; None without a reading."""
+    valid = depth[depth > 0]
+    if not valid.size:
+        return None
+    near, far = np.percentile(valid, [1.0, 99.0])
+    return float(near), float(far)
+
+
+def depth_picture(payload: ImagePayload, reach: Reach | None = None) -> Picture:
     """An 8-bit grey view of the depth image: nearer is lighter, black is no reading.
+
+    Args:
+        reach: the scale; None: the image's own.
 
     Raises:
         SchemaError: the bytes are not the image that the message describes, or it is too large to show.
     """
-    return Picture(_png(grey(decode_depth(payload, max_pixels=MAX_PIXELS))), "image/png")
+    return Picture(_png(grey(decode_depth(payload, max_pixels=MAX_PIXELS), reach)), "image/png")
 
 
-def grey(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Depth counts as 8 bits, stretched over 98 of 100 readings: 1 is far, 255 near, 0 no reading."""
-    valid = depth > 0
+def grey(depth: NDArray[np.uint16], reach: Reach | None = None) -> NDArray[np.uint8]:
+    """Depth counts as 8 bits on a scale, else over 98 of 100 readings: 1 is far, 255 near, 0 no reading."""
     out = np.zeros(depth.shape, np.uint8)
-    if not valid.any():
+    ends = ends_of(depth)
+    if ends is None:
         return out
-    near, far = np.percentile(depth[valid], [1.0, 99.0])
-    span = max(float(far - near), 1.0)
+    valid = depth > 0
+    near, far = ends if reach is None else (float(reach.near), float(reach.far))
+    span = max(far - near, 1.0)
     light = 1.0 - (depth[valid].astype(np.float32) - np.float32(near)) / np.float32(span)
     out[valid] = np.rint(1 + 254 * np.clip(light, 0, 1)).astype(np.uint8)
     return out

@@ -5,9 +5,10 @@ import { clock } from "./format.js";
 
 const EDGE = { left: 58, right: 10, top: 10, bottom: 22 };
 
-/** A chart. `series` = [{name, tone, dash}], `stacked` areas or lines, `format` of a value. */
+/** A chart. `series` = [{name, tone, dash}], `stacked` areas or lines, `format` of a value, `most` it can be. */
 export class Chart {
-  constructor({ title, series, stacked = false, format, unit }) {
+  constructor({ title, series, stacked = false, format, unit, most = Infinity }) {
+    this.most = most;
     this.series = series;
     this.stacked = stacked;
     this.format = format;
@@ -81,18 +82,41 @@ export class Chart {
     if (!room) return;
     const { pen, width, height } = room;
     const layers = this.layers();
-    const flat = layers.flat().filter((value) => value !== null && Number.isFinite(value));
-    const top = nice(flat.length ? Math.max(...flat) : 1);
+    const top = topOf(layers.flat(), this.most);
     const { t } = this.data;
     const [from, to] = [t[0] ?? 0, t[t.length - 1] ?? 1];
     const x = (at) => EDGE.left + ((at - from) / Math.max(1, to - from)) * (width - EDGE.left - EDGE.right);
-    const y = (value) => height - EDGE.bottom - (value / top) * (height - EDGE.top - EDGE.bottom);
+    const y = (value) => height - EDGE.bottom - (Math.min(value, top) / top) * (height - EDGE.top - EDGE.bottom);
     this.grid(pen, width, height, top, y, from, to, x);
     if (t.length) {
       const order = this.stacked ? [...layers.keys()].reverse() : layers.keys();
       for (const index of order) this.layer(pen, layers[index], this.series[index], t, x, y, height);
     }
+    this.clipped(pen, layers, t, top, x);
     this.point(pen, t, x, width, height);
+  }
+
+  // What is higher than the axis stands at its end with a sign and its value: it is cut, not left out.
+  clipped(pen, layers, t, top, x) {
+    pen.font = "600 12px system-ui, sans-serif";
+    pen.textBaseline = "top";
+    pen.fillStyle = tone("ink");
+    let free = -Infinity;
+    for (const { at, value } of peaks(layers, top)) {
+      const place = x(t[at]);
+      pen.beginPath();
+      pen.moveTo(place, 1);
+      pen.lineTo(place - 5, EDGE.top);
+      pen.lineTo(place + 5, EDGE.top);
+      pen.fill();
+      const words = this.format(value);
+      const long = pen.measureText(words).width + 14;
+      const left = place + 8 + long > this.canvas.clientWidth ? place - 8 - long : place + 8;
+      if (left < free) continue;
+      free = left + long;
+      pen.textAlign = "left";
+      pen.fillText(words, left, 0);
+    }
   }
 
   grid(pen, width, height, top, y, from, to, x) {
@@ -161,6 +185,37 @@ export class Chart {
     style(this.readout, "left", `${Math.max(110, Math.min(width - 110, place))}px`);
     style(this.readout, "top", "0px");
   }
+}
+
+const ENOUGH = 10;
+const SPIKE = 2.5;
+
+/** The top of an axis: above all values, unless a few of them are so high that nothing could be told of the
+ * others; never above `most`, as 100 for a share. */
+export function topOf(values, most = Infinity) {
+  const known = values.filter((value) => value !== null && Number.isFinite(value)).sort((a, b) => a - b);
+  if (!known.length) return Math.min(1, most);
+  const high = known[known.length - 1];
+  const usual = known[Math.floor(0.9 * (known.length - 1))];
+  const spiked = known.length >= ENOUGH && usual > 0 && high > SPIKE * usual;
+  return Math.min(nice(spiked ? 1.4 * usual : high), most);
+}
+
+/** Of values above the top of the axis, the highest of each stretch: [{at, value}]. */
+export function peaks(layers, top) {
+  const found = [];
+  const count = layers[0]?.length ?? 0;
+  let open = null;
+  for (let at = 0; at < count; at += 1) {
+    const value = Math.max(...layers.map((list) => list[at] ?? -Infinity));
+    if (value > top) {
+      if (!open) found.push((open = { at, value }));
+      else if (value > open.value) Object.assign(open, { at, value });
+    } else {
+      open = null;
+    }
+  }
+  return found;
 }
 
 /** The next round number above a value, for the top of an axis. */

@@ -5,7 +5,7 @@ import { Chart } from "./charts.js";
 import { el, mark, put, style, sync } from "./dom.js";
 import { millis, percent, rate, whole } from "./format.js";
 import { Histogram } from "./histogram.js";
-import { model, shares } from "./model.js";
+import { model, shares, silence } from "./model.js";
 import { shape } from "./shapes.js";
 import { DECISIONS, NAMES } from "./words.js";
 
@@ -48,6 +48,7 @@ function mount(main) {
     rejects: new Chart({
       title: "Rejected",
       unit: "share of scored parts",
+      most: 100,
       series: [{ name: "rejected", tone: "reject" }],
       format: (value) => (value === null || value === undefined ? "–" : `${value.toFixed(value >= 10 || value === 0 ? 0 : 1)} %`),
     }),
@@ -123,7 +124,7 @@ function paint() {
   const shown = station ? all.filter((found) => found.name === station) : all;
   sync(view.table, shown.length > 1 ? [total(shown), ...shown] : shown, { key: (found) => (found.total ? " total" : found.name), make: makeLine, fill: fillLine });
   put(view.note, "False rejects: of the rejects that somebody has reviewed.");
-  view.histogram.choose(shown.flatMap((found) => [found.info?.product, found.latest?.product]), station);
+  view.histogram.choose(products(shown), station);
   const at = performance.now();
   if (!view.scored || at - view.scored > SCORES_MS) {
     view.scored = at;
@@ -133,6 +134,19 @@ function paint() {
     view.asked = at;
     load();
   }
+}
+
+/** The products of these stations, what runs now first: by how many stations, then by which came last. */
+function products(shown) {
+  const ranks = new Map();
+  for (const found of shown) {
+    if (found.info?.product && !ranks.has(found.info.product)) ranks.set(found.info.product, [0, 0]);
+    const { latest } = found;
+    if (!latest) continue;
+    const [stations, last] = ranks.get(latest.product) ?? [0, 0];
+    ranks.set(latest.product, [stations + (silence(found) ? 0 : 1), Math.max(last, latest.decided_at)]);
+  }
+  return [...ranks].sort(([a, [n, at]], [b, [m, bt]]) => m - n || bt - at || (a < b ? -1 : 1)).map(([name]) => name);
 }
 
 function chooseStation(names) {

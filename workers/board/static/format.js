@@ -3,6 +3,7 @@
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const MINUTE = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 /** 14:03:22 */
@@ -12,6 +13,23 @@ export const clock = (ms) => CLOCK.format(ms);
 export function since(ms, now) {
   const minute = MINUTE.format(ms);
   return now - ms > 18 * 3600e3 ? `${DAY.format(ms)} ${minute}` : minute;
+}
+
+/** 3 Nov 2026, 14:03:22 */
+export const moment = (ms) => `${DATE.format(ms)}, ${CLOCK.format(ms)}`;
+
+const RUN_FROM = 946_684_800_000; // the year 2000: a run that is named by a time is later
+
+/** A run, which its agent names by the nanosecond of its start: when that was. Other numbers stay as they are. */
+export function runWords(run) {
+  const at = Number(run) / 1e6;
+  return at >= RUN_FROM && at < 1e13 ? moment(at) : `run ${run}`;
+}
+
+/** STATION/RUN/TRIGGER as a person says it: press-1 #41, run of 3 Nov 2026, 14:03:22 */
+export function partWords(part) {
+  const [station, run, trigger] = part.split("/");
+  return trigger === undefined ? part : `${station} #${trigger}, run of ${runWords(run).replace(/^run /, "")}`;
 }
 
 /** 12 s, 3 min, 2 h 05, 4 days */

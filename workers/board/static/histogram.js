@@ -33,6 +33,8 @@ export class Histogram {
     });
     this.mode = el("select", { id: "scores-mode" }, ["FUSED", "RGB", "DEPTH"].map((mode) => el("option", { value: mode, text: mode })));
     this.product = el("select", { id: "scores-product" });
+    this.picked = false;
+    this.product.addEventListener("change", () => (this.picked = true));
     for (const field of [this.mode, this.product]) field.addEventListener("change", () => this.load());
     this.node = el(
       "section",
@@ -56,15 +58,17 @@ export class Histogram {
     this.watch.disconnect();
   }
 
-  /** Say which products there are, and which station is meant. */
+  /** Say which products there are, the one that runs first, and which station is meant. */
   choose(products, station) {
-    const names = [...new Set(products)].filter(Boolean).sort();
-    const said = names.join("\n");
+    const names = products;
+    if (this.wanted.station !== station) this.picked = false;
+    // What was chosen by hand stays; else it is what runs, and the list changes only with that or its members.
+    const said = [names[0], ...[...names].sort()].join("\n");
     if (this.product.boardSaid !== said) {
       this.product.boardSaid = said;
       const before = this.product.value;
       this.product.replaceChildren(...names.map((name) => el("option", { value: name, text: name })));
-      if (names.includes(before)) this.product.value = before;
+      if (this.picked && names.includes(before)) this.product.value = before;
     }
     const changed = this.wanted.station !== station || this.wanted.product !== this.product.value;
     this.wanted = { station, product: this.product.value };

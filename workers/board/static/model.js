@@ -145,6 +145,17 @@ export function silence(found) {
   return age > Math.max(SILENT_MS, Math.min(5 * pace, 120_000)) ? age : 0;
 }
 
+const LOOKED_AT = 12;
+const PERSISTS = 3;
+
+/** Of a station's last parts, how many did not pass, where that is no single one but how it is: half of them
+ * or more, and three at least. Null where it is not so. */
+export function persistent(found) {
+  const recent = found.rows.slice(-LOOKED_AT);
+  const held = recent.filter((row) => row.decision !== "PASS").length;
+  return held >= PERSISTS && 2 * held >= recent.length ? { held, all: recent.length } : null;
+}
+
 /** How much a station needs somebody: higher is worse, for "trouble first". */
 export function trouble(found) {
   const sensors = Object.values(found.info?.sensors ?? {});
@@ -152,8 +163,9 @@ export function trouble(found) {
   const worst = recent.reduce((most, row) => Math.max(most, DECISIONS[row.decision]?.trouble ?? 3), 0);
   const rejects = recent.filter((row) => row.decision !== "PASS").length;
   let rank = 0;
-  if (!found.latest || silence(found)) rank += 400;
+  if (!found.latest || silence(found)) rank += 700;
   if (sensors.some((sensor) => sensor.state === "down" || sensor.state === "recovering")) rank += 300;
+  if (persistent(found)) rank += 300;
   if (found.info?.drift?.length) rank += 60;
   if (sensors.some((sensor) => sensor.state === "suspect")) rank += 40;
   return rank + worst * 10 + rejects * 5;

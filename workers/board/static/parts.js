@@ -2,7 +2,7 @@
 
 import { get, partPath } from "./api.js";
 import { el, mark, put, show, sync } from "./dom.js";
-import { clock, percent, rate, span } from "./format.js";
+import { clock, moment, partWords, percent, rate, span } from "./format.js";
 import { takeBack } from "./labels.js";
 import { after, model, now, shares, silence } from "./model.js";
 import { ask } from "./paint.js";
@@ -125,7 +125,7 @@ function paintHead() {
   show(view.old, aged);
   const which = late ? "a newer part is on its way here; this one is" : "this is the last part,";
   if (aged) put(view.old, `Not live: ${which} ${span(now() - row.decided_at)} old.`);
-  put(view.which, row ? `#${row.trigger} of ${clock(row.captured_at)}${view.pinned ? ", kept here" : ""}` : "");
+  put(view.which, row ? `#${row.trigger} of ${moment(row.captured_at)}${view.pinned ? ", kept here" : ""}` : "");
   // A screen must not go on saying PASS of a part that is long gone.
   const word = view.panel.querySelector(".verdict-word");
   if (row && word) {
@@ -155,7 +155,7 @@ async function load(part) {
     if (error.name === "AbortError" || mine !== view) return;
     const row = found()?.rows.find((other) => other.part === part);
     if (row) display(row, null, error.message);
-    else if (mine.pinned) empty(`Nothing is known of part ${part}.`, error.message);
+    else if (mine.pinned) empty(`Nothing is known of part ${partWords(part)}.`, error.message);
   } finally {
     if (mine.abort === abort) {
       mine.loading = false;

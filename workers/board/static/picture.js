@@ -1,6 +1,6 @@
 // A part's picture: colour or depth below, heat above, boxes of defects, and the score under the pointer.
 
-import { partPath, picture } from "./api.js";
+import { partPath, picture, query } from "./api.js";
 import { el, mark, put, sharp, show, style } from "./dom.js";
 import { score } from "./format.js";
 import { HeatMap, heatColour } from "./heat.js";
@@ -17,6 +17,9 @@ const STEP = 0.01;
 /** What a person likes to see; kept while the page is open, whichever part is shown. */
 export const liking = { base: "rgb", opacity: 0.85, heat: true, boxes: true };
 
+// All parts of a product on one scale, so that two of them can be compared.
+const reachQuery = (reach) => (reach ? `?${query({ near: reach.near, far: reach.far })}` : "");
+
 /** Load everything of a part that is to be drawn. Gives what is there; `gone` says why nothing is. */
 export async function loadPictures(row, info, signal) {
   const path = `api/part/${partPath(row.part)}`;
@@ -24,10 +27,10 @@ export async function loadPictures(row, info, signal) {
   const names = ["rgb", "depth", "heat"];
   const wants = [
     info.images.rgb ? picture(`${path}/rgb`, { signal }) : null,
-    info.images.depth ? picture(`${path}/depth.png`, { signal }) : null,
+    info.images.depth ? picture(`${path}/depth.png${reachQuery(info.images.depth_reach)}`, { signal }) : null,
     info.images.heatmap ? picture(`${path}/heatmap.png`, raw) : null,
   ];
-  const found = { row, rgb: null, depth: null, heat: null, gone: info.why ?? "" };
+  const found = { row, rgb: null, depth: null, heat: null, reach: info.images.depth_reach, gone: info.why ?? "" };
   // All of them to their ends: one that fails must not leave the others' failures to nobody.
   const ends = await Promise.allSettled(wants);
   ends.forEach(({ value, reason }, index) => {
@@ -69,12 +72,14 @@ export class PartPicture {
       this.draw();
     });
     this.scale = el("canvas", { class: "scale", role: "img", "aria-label": "Scale of the heat: the middle is the threshold" });
+    this.reach = el("p", { class: "reach", hidden: true }, el("span", { text: "Depth" }), (this.near = el("span")), el("span", { class: "reach-bar", "aria-hidden": "true" }), (this.far = el("span")));
     this.controls = el(
       "div",
       { class: "picture-controls" },
       el("label", { class: "slide", for: "opacity" }, el("span", { text: "Heat" }), this.slider),
       el("label", { class: "check" }, this.boxes, "Boxes of defects"),
       this.scale,
+      this.reach,
     );
     const bases = el("div", { class: "bases", role: "group", "aria-label": "Picture under the heat" }, this.bases.rgb, this.bases.depth);
     this.node = el("section", { class: "picture-box", "aria-label": "Pictures" }, this.frame, bases, this.controls);
@@ -167,6 +172,7 @@ export class PartPicture {
     for (const [name, button] of Object.entries(this.bases)) {
       mark(button, "aria-pressed", base && this.shown[name] === base ? "true" : "false");
     }
+    this.drawReach(base);
     const room = sharp(this.canvas);
     if (!room || !base) {
       show(this.readout, false);
@@ -258,6 +264,18 @@ export class PartPicture {
     style(this.readout, "left", `${right ? x + 18 : x - 18}px`);
     style(this.readout, "top", `${Math.min(height - 36, y + 12)}px`);
     style(this.readout, "transform", right ? "none" : "translateX(-100%)");
+  }
+
+  // What light and dark mean, in the unit of the sensor, while depth is what is seen.
+  drawReach(base) {
+    const reach = this.shown?.reach;
+    const seen = Boolean(reach && base && base === this.shown.depth);
+    show(this.reach, seen);
+    if (!seen) return;
+    const [near, far] = reach.shown;
+    const places = reach.unit === "counts" ? 0 : Math.max(0, Math.min(3, 2 - Math.floor(Math.log10(Math.max(1e-3, far - near)))));
+    put(this.near, `near ${near.toFixed(places)} ${reach.unit}`);
+    put(this.far, `far ${far.toFixed(places)} ${reach.unit}`);
   }
 
   drawScale(row) {

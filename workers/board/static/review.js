@@ -18,8 +18,8 @@ let view = null;
 
 function mount(main) {
   const picture = new PartPicture();
-  const act = (key, words, label, kind) =>
-    el("button", { type: "button", class: `act ${kind}`, onclick: () => say(label) }, el("kbd", { text: key }), words);
+  const act = (key, words, more, label, kind) =>
+    el("button", { type: "button", class: `act ${kind}`, onclick: () => say(label) }, el("kbd", { text: key }), el("span", {}, words, el("span", { class: "act-more", text: `: ${more}` })));
   view = {
     picture,
     queue: [],
@@ -39,8 +39,8 @@ function mount(main) {
     undo: el("button", { type: "button", class: "quiet", onclick: undo }, el("kbd", { text: "U" }), "Take back the last"),
   };
   view.actions.append(
-    act("T", "True reject: it has a defect", "true-reject", "true"),
-    act("F", "False reject: it is good", "false-reject", "false"),
+    act("T", "True reject", "it has a defect", "true-reject", "true"),
+    act("F", "False reject", "it is good", "false-reject", "false"),
     el("button", { type: "button", class: "act skip-part", onclick: skip }, el("kbd", { text: "S" }), "Skip"),
   );
   view.note.addEventListener("keydown", (event) => {

@@ -11,7 +11,7 @@ const CHIPS = 14;
 const SORT_MS = 3000;
 const GAP = 8;
 const LEAST = { width: 196, height: 136 };
-const MOST = { width: 520, height: 340 };
+const MOST = { width: 1400, height: 920 };
 const STORED = "board.trouble-first";
 
 let grid;

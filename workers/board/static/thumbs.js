@@ -6,7 +6,7 @@ import { model } from "./model.js";
 const AT_ONCE = 2;
 const SHARE = 8; // of the time, one in this many is spent on pictures
 const AGAIN_MS = 1500;
-const SIDE = 160;
+const SIDES = [160, 480]; // of a wall of many tiles, of one of few
 
 const wanted = new Map(); // station -> {row, canvas, done}
 const loaded = new Map(); // station -> {part, at}
@@ -66,8 +66,9 @@ async function load({ row, canvas, done }) {
   loaded.set(row.station, { part: row.part, canvas, at: started });
   try {
     const path = `api/part/${partPath(row.part)}/rgb`;
-    const image = await picture(path, { resizeWidth: SIDE, resizeQuality: "medium" });
-    draw(canvas, image);
+    const side = canvas.clientWidth > 1.4 * SIDES[0] ? SIDES[1] : SIDES[0];
+    const image = await picture(path, { resizeWidth: side, resizeQuality: "medium" });
+    draw(canvas, image, side);
     image.close();
     done(row, true);
   } catch {
@@ -80,10 +81,10 @@ async function load({ row, canvas, done }) {
   }
 }
 
-function draw(canvas, image) {
+function draw(canvas, image, across) {
   const side = Math.min(image.width, image.height);
-  if (canvas.width !== SIDE) canvas.width = canvas.height = SIDE;
+  if (canvas.width !== across) canvas.width = canvas.height = across;
   const pen = canvas.getContext("2d");
   const [left, top] = [(image.width - side) / 2, (image.height - side) / 2];
-  pen.drawImage(image, left, top, side, side, 0, 0, SIDE, SIDE);
+  pen.drawImage(image, left, top, side, side, 0, 0, across, across);
 }

@@ -1,7 +1,7 @@
 // Verdicts as they come: chips along the wall, and a view with the last three hundred.
 
 import { el, mark, put, sync } from "./dom.js";
-import { clock, millis, score } from "./format.js";
+import { clock, millis, partWords, score } from "./format.js";
 import { model, stats } from "./model.js";
 import { shape } from "./shapes.js";
 import { modeWords, NAMES, shortWhy } from "./words.js";
@@ -22,7 +22,7 @@ export const partLink = (row) => `#/part/${row.part.split("/").map(encodeURIComp
 export function chip(row) {
   return el(
     "a",
-    { class: "chip", href: partLink(row), data: { decision: row.decision }, title: `${row.part}: ${row.decision}` },
+    { class: "chip", href: partLink(row), data: { decision: row.decision }, title: `${partWords(row.part)}: ${row.decision}` },
     shape(row.decision),
     el("span", { class: "chip-word", text: row.decision }),
     el("span", { class: "chip-station", text: row.station }),

@@ -2,7 +2,7 @@
 
 import { el, mark, put, sharp, show, style, tone } from "./dom.js";
 import { percent, rate, score, since, span } from "./format.js";
-import { model, now, shares, silence } from "./model.js";
+import { model, now, persistent, shares, silence } from "./model.js";
 import { lamp, setLamp, setShape, shape } from "./shapes.js";
 import { wantThumb } from "./thumbs.js";
 import { driftsWords, faultWords, NAMES, SENSORS, shortWhy } from "./words.js";
@@ -32,6 +32,7 @@ export function makeTile(name) {
     rate: el("span", { class: "tile-rate" }),
     share: el("span", { class: "tile-share" }),
     drift: el("span", { class: "tile-drift", hidden: true }),
+    trouble: el("span", { class: "tile-drift", hidden: true }),
   };
   parts.verdict = el("p", { class: "tile-verdict" }, sign, el("span", { class: "words" }, parts.word, parts.why));
   parts.bar = el("div", { class: "bar" }, parts.fill, el("span", { class: "bar-threshold" }));
@@ -46,7 +47,7 @@ export function makeTile(name) {
       el("div", { class: "tile-bar" }, parts.bar, parts.figures),
       el("p", { class: "tile-lamps" }, parts.lamps.rgb, parts.lamps.depth, parts.lampWord, parts.drift),
       parts.strip,
-      el("p", { class: "tile-foot" }, parts.rate, parts.share),
+      el("p", { class: "tile-foot" }, parts.rate, parts.share, parts.trouble),
     ),
   );
   tile.boardParts = parts;
@@ -64,7 +65,7 @@ export function fillTile(tile, found) {
   fillVerdict(tile, parts, found, row);
   fillBar(parts, row);
   fillLamps(parts, info, row);
-  fillFoot(parts, info);
+  fillFoot(parts, info, found);
   drawStrip(parts.strip, found.rows);
   // Of a part that is missing there is no picture to ask for.
   if (row && row.decision !== "MISSING" && model.fresh && !silence(found)) {
@@ -140,11 +141,16 @@ function fillLamps(parts, info, row) {
   mark(parts.lampWord.parentElement, "title", [words.told, words.why].filter(Boolean).join(": ") || null);
 }
 
-function fillFoot(parts, info) {
+function fillFoot(parts, info, found) {
   const share = shares(info);
   put(parts.rate, model.fresh ? `${rate(info?.rate)}/s` : "–/s");
   put(parts.share, `${percent(share.rejected, share.scored)} rejected`);
   mark(parts.share, "title", `${share.rejected} of ${share.scored} scored parts of the last 10 minutes`);
+  const often = persistent(found);
+  show(parts.trouble, often !== null);
+  // Of parts that are not scored no share can be told, and there is no room for both.
+  show(parts.share, often === null);
+  put(parts.trouble, often ? `▲ ${often.held} of ${often.all} not passed` : "");
   const drift = driftsWords(info);
   show(parts.drift, drift !== "");
   put(parts.drift, drift && `▲ ${drift}`);

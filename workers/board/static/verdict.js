@@ -1,7 +1,7 @@
 // A verdict in words and bars: what, why, by how much, on what evidence, how fast, by whom.
 
 import { el } from "./dom.js";
-import { clock, millis, percent, score } from "./format.js";
+import { clock, millis, percent, runWords, score } from "./format.js";
 import { shape } from "./shapes.js";
 import { branchWords, DECISIONS, degradedWords, groundWords, labelWords, modeWords, reasonWords, seenWords } from "./words.js";
 
@@ -57,7 +57,7 @@ function branches(row) {
   const found = Object.entries(row.branches ?? {}).sort((a, b) => b[1] - a[1]);
   if (!found.length) return null;
   const bars = found.map(([name, value]) => scoreBar(value, row.threshold, branchWords(name)));
-  return el("section", {}, el("h3", { text: "Branches, against the threshold" }), scoreBar(row.score, row.threshold, "all together"), bars);
+  return el("section", {}, el("h2", { class: "sub", text: "Branches, against the threshold" }), scoreBar(row.score, row.threshold, "all together"), bars);
 }
 
 function timings(row) {
@@ -82,14 +82,19 @@ function facts(row) {
     ["Part found", row.foreground ? groundWords(row.foreground) : null],
     ["Bundle", row.bundle],
     ["Worker", row.worker],
-    ["Run", row.run],
+    ["Run", runWords(row.run)],
     ["Label", row.label ? `${labelWords(row.label)}${row.labelled_by ? ` by ${row.labelled_by}` : ""}` : null],
   ];
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return el("dl", { class: "facts-list" }, shown.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: String(value) })]));
 }
 
+// Whole numbers as commands and logs want them.
+function key(row) {
+  return el("details", {}, el("summary", { text: "Its key, for commands and logs" }), el("code", { class: "part-key", text: row.part }));
+}
+
 /** Everything about a verdict. */
 export function verdictPanel(row, was = false) {
-  return el("div", { class: "verdict-panel" }, verdictHead(row, was), whyList(row), branches(row), facts(row), timings(row));
+  return el("div", { class: "verdict-panel" }, verdictHead(row, was), whyList(row), branches(row), facts(row), timings(row), key(row));
 }

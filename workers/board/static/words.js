@@ -84,7 +84,7 @@ export function shortWhy(row) {
   if (row.reason) {
     const code = row.reason.split(":")[0];
     const short = { coverage: "too little was read", degraded: modeWords(row.mode), deadline: "too late" };
-    return short[code] ?? code.replaceAll("_", " ");
+    return short[code] ?? (reasonWords(row.reason).say || code.replaceAll("_", " "));
   }
   if (row.decision === "REJECT") {
     const seen = row.regions?.[0]?.seen_by;

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el, mark, put, show, sync } from "./dom.js";
-import { clock, percent, score, since, span, whole } from "./format.js";
+import { clock, partWords, percent, score, since, span, whole } from "./format.js";
 import { model, now } from "./model.js";
 
 const GONE_MS = 15_000;
@@ -66,7 +66,7 @@ function letterLine(letter) {
     el("td", { text: letter.at ? clock(letter.at) : "–" }),
     el("td", { text: letter.reason ?? "–" }),
     el("td", { text: letter.station ?? "–" }),
-    el("td", { text: letter.part ?? "–" }),
+    el("td", { text: letter.part ? partWords(letter.part) : "–", title: letter.part }),
     el("td", { text: `${letter.partition}/${letter.offset}` }),
   ];
   return el("tr", {}, cells);
@@ -75,7 +75,7 @@ function letterLine(letter) {
 function shadowCard(entry) {
   const pair = (words, value) => [el("dt", { text: words }), el("dd", { text: value })];
   const recent = (entry.recent ?? []).slice(0, 8).map((row) =>
-    el("li", {}, row.part ? el("a", { href: `#/part/${row.part}`, text: row.part }) : null, ` ${shadowWords(row)}`),
+    el("li", {}, row.part ? el("a", { href: `#/part/${row.part}`, text: partWords(row.part), title: row.part }) : null, ` ${shadowWords(row)}`),
   );
   return el(
     "article",
