@@ -258,7 +258,7 @@ class Reaches:
             # The middle one: a sensor that read nonsense once must not flatten all others.
             near, far = np.median(list(seen.values()), axis=0) if seen else (0.0, 1.0)
         span = max(float(far - near), 1.0)
-        step = 10.0 ** np.floor(np.log10(span / 4))
+        step = 10.0 ** np.floor(np.log10(span / 2))
         low, high = near - span / 10, far + span / 10
         return Reach(max(0, int(np.floor(low / step) * step)), max(1, int(np.ceil(high / step) * step)))
 

@@ -21,7 +21,7 @@ from tests.workers.line import FRAMES
 from tests.workers.standin import StandInModel, inspection
 from workers.board import app as app_module
 from workers.board import pictures as pictures_module
-from workers.board.pictures import Cache, Images, grey
+from workers.board.pictures import Cache, Images, Reach, Reaches, grey
 from workers.bus.base import TopicPartition
 
 COLOUR = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -267,3 +267,48 @@ def test_markup_in_a_product_stays_text(line: BoardLine) -> None:
     answer = line.browser.get("/api/state")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["stations"][0]["product"] == name
+
+
+def test_depth_of_a_product_is_drawn_on_one_scale_that_one_bad_reading_does_not_move(line: BoardLine) -> None:
+    parts = line.rejected(1, 2, 3)
+    reaches = [line.browser.get(f"/api/part/{part}").json()["images"]["depth_reach"] for part in parts]
+    assert all(reach["near"] < reach["far"] for reach in reaches)
+    assert all(reach["unit"] in ("mm", "counts") for reach in reaches)
+    asked = {"near": reaches[-1]["near"], "far": reaches[-1]["far"]}
+    pictures = [line.browser.get(f"/api/part/{part}/depth.png", params=asked) for part in parts]
+    assert [each.status_code for each in pictures] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    "asked", [{"near": "5"}, {"near": "9", "far": "3"}, {"near": "x", "far": "9"}, {"near": "-1", "far": "9"}]
+)
+def test_a_scale_of_depth_that_is_none_is_refused(line: BoardLine, asked: dict[str, str]) -> None:
+    (part,) = line.rejected(1)
+    answer = line.browser.get(f"/api/part/{part}/depth.png", params=asked)
+    assert answer.status_code == 400
+    assert "near under far" in answer.json()["error"]
+
+
+def test_one_part_read_as_nonsense_does_not_change_the_scale_of_the_others() -> None:
+    reaches = Reaches()
+    rng = np.random.default_rng(1)
+
+    def seen(trigger: int, low: int, high: int) -> Reach:
+        image = rng.integers(low, high, (40, 40), dtype=np.uint16)
+        verdict = Verdict(
+            part=PartKey("s1", 1, trigger),
+            product="p",
+            decision=Decision.REJECT,
+            captured_at=1,
+            decided_at=1,
+            deadline=1,
+            worker="w",
+        )
+        return reaches.of(verdict, encode_depth(image))
+
+    usual = [seen(n, 4000, 4400) for n in range(8)]
+    after = [seen(99, 1, 60_000), *(seen(n, 4000, 4400) for n in range(10, 14))]
+    assert len({*usual, *after}) == 1, "its ends are round: no part moves them"
+    assert usual[0].near < 4000 < 4400 < usual[0].far
+    assert usual[0].to_map(1e-4)["shown"] == pytest.approx([usual[0].near / 10, usual[0].far / 10])
+    assert usual[0].to_map(None)["unit"] == "counts"
