@@ -83,7 +83,9 @@ def test_sensors_that_came_in_records_of_their_own_are_put_together(line: BoardL
     inspector.close()
     line.read_all()
     body = line.browser.get(f"/api/part/{both.part}").json()
+    reach = body["images"].pop("depth_reach")
     assert body["images"] == {"rgb": True, "depth": True, "heatmap": None}
+    assert reach["near"] < 1000 < 3000 < reach["far"]
     shown(line, both.part, "rgb")
     shown(line, both.part, "depth.png")
 
@@ -105,7 +107,7 @@ def test_what_retention_took_is_said_and_the_verdict_still_shown(line: BoardLine
     line.bus.delete_before(TopicPartition(FRAMES, 0), 1)
     body = line.browser.get(f"/api/part/{part}").json()
     assert body["row"]["decision"] == "REJECT"
-    assert body["images"] == {"rgb": False, "depth": False, "heatmap": None}
+    assert body["images"] == {"rgb": False, "depth": False, "heatmap": None, "depth_reach": None}
     for name in ("rgb", "depth.png"):
         answer = line.browser.get(f"/api/part/{part}/{name}")
         assert answer.status_code == 404

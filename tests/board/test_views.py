@@ -1,4 +1,7 @@
-"""What persists is trouble, what is drawn is to scale, and all of it fits the screen."""
+"""What persists is trouble, what is drawn is to scale, and all of it fits the screen.
+
+Last of all by its name: what it sends again and again leaves sensors of the shared line frozen.
+"""
 
 from __future__ import annotations
 
@@ -98,29 +101,30 @@ def test_few_stations_fill_the_wall_and_no_word_is_cut(
 ) -> None:
     line.inspect("press-1", "good", 4)
     expect(tile(page, "press-1").locator(".word")).not_to_have_text("no part yet")
-    page.evaluate(
-        """(count) => import('./static/model.js').then((m) => {
-          const row = m.model.stations.get('press-1').latest;
-          m.model.stations.clear();
+    # In one step: the board's next state would bring the line's own stations back.
+    found = page.evaluate(
+        """async (count) => {
+          const { model } = await import('./static/model.js');
+          const { stations } = await import('./static/stations.js');
+          const row = model.stations.get('press-1').latest;
+          model.stations.clear();
           for (let n = 1; n <= count; n += 1) {
             const of = { ...row, station: `s${n}`, part: `s${n}/1/1`, decision: 'MISSING' };
-            m.model.stations.set(`s${n}`, { name: `s${n}`, info: null, rows: [of], latest: of,
+            model.stations.set(`s${n}`, { name: `s${n}`, info: null, rows: [of], latest: of,
               heard: performance.now() });
           }
-        }).then(() => import('./static/paint.js')).then((m) => m.ask())""",
-        count,
-    )
-    expect(page.locator(".tile")).to_have_count(count)
-    found = page.evaluate(
-        """() => { const grid = document.querySelector('.tiles').getBoundingClientRect();
+          stations.paint();
+          const grid = document.querySelector('.tiles').getBoundingClientRect();
           const tiles = [...document.querySelectorAll('.tile')].map((t) => t.getBoundingClientRect());
           const word = document.querySelector('.tile .word');
           const room = word.closest('.tile-verdict').getBoundingClientRect();
-          return [Math.max(...tiles.map((t) => t.right)) - grid.left, grid.width,
+          return [tiles.length, Math.max(...tiles.map((t) => t.right)) - grid.left, grid.width,
             Math.max(...tiles.map((t) => t.bottom)) - grid.top, innerHeight - grid.top - 48,
-            word.getBoundingClientRect().left + word.scrollWidth - room.right]; }"""
+            word.getBoundingClientRect().left + word.scrollWidth - room.right]; }""",
+        count,
     )
-    across, width, down, height, over = found
+    tiles, across, width, down, height, over = found
+    assert tiles == count
     assert across / width > share
     assert down / height > share
     assert over <= 0
