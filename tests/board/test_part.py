@@ -154,7 +154,7 @@ def test_following_shows_each_new_part_and_staying_keeps_the_one(page: Page, lin
 def test_a_part_that_nobody_knows_is_told_in_words(page: Page, watch: Watched, line: BoardLine) -> None:
     watch.allowed.append("404")
     page.goto(f"{line.board.url}#/part/press-1/1/1")
-    expect(page.locator(".panel")).to_have_text("Nothing is known of part press-1/1/1.")
+    expect(page.locator(".panel")).to_have_text("Nothing is known of part press-1 #1, run of 1.")
 
 
 def test_nothing_of_one_station_is_shown_under_the_name_of_another(page: Page, line: BoardLine) -> None:
