@@ -151,6 +151,9 @@ def evaluate(
     no_reading: NoReading = None,
     depth_unit: DepthUnit = None,
     colour_bits: ColourBits = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print figures of every branch and rule of fusion too.")
+    ] = False,
     report: Page = None,
     grant: Annotated[
         list[Mode] | None,
@@ -184,7 +187,7 @@ def evaluate(
         max_miss=max_miss,
         revoke=revoke or (),
     )
-    run_evaluate(asked, page=report, json_file=json_file)
+    run_evaluate(asked, page=report, json_file=json_file, full=full)
 
 
 def benchmark(

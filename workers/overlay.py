@@ -40,8 +40,9 @@ def overlay(
 ) -> Picture:
     """The picture, (height, width, 3) uint8 RGB.
 
-    On the left what the sensor saw, with every defect region boxed and labelled by the sensors that show it;
-    on the right the same in grey under the heatmap, the threshold drawn as a line. Above, the decision and
+    On the left what the sensor saw, then depth beside colour where both are there, each with every defect
+    region boxed and labelled by the sensors that show it; on the right the first in grey under the heatmap,
+    the threshold drawn as a line. Above, the decision and
     the score; below, the scale of the heat with the threshold marked.
 
     Args:
@@ -54,6 +55,9 @@ def overlay(
     small, scale = _seen(sample, found.mode)
     size = (small.shape[1], small.shape[0])
     panels = [small]
+    other = _other(sample, found.mode, size)
+    if other is not None:
+        panels.append(other)
     if found.heatmap is not None and found.threshold is not None:
         panels.append(_heated(small, found.heatmap, found.threshold))
     width = max(sum(panel.shape[1] for panel in panels) + _GAP * (len(panels) - 1), 560)
@@ -78,7 +82,9 @@ def _seen(sample: Sample, mode: Mode | None) -> tuple[Picture, float]:
         return np.full((_LEAST, _LEAST, 3), _SOFT, np.uint8), 1.0
     rows, columns = image.shape[:2]
     longest = max(rows, columns)
-    scale = min(_MOST / longest, max(1.0, _LEAST / longest))
+    # Three panels share the width that two have otherwise.
+    most = _MOST if sample.rgb is None or sample.depth is None else 2 * _MOST // 3
+    scale = min(most / longest, max(1.0, min(_LEAST, most) / longest))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     if use_depth:
         # Nearest, and before it is drawn: a mean of depth and of no reading would be a height nowhere there.
@@ -86,6 +92,14 @@ def _seen(sample: Sample, mode: Mode | None) -> tuple[Picture, float]:
         return depth_picture(counts, disparity=False), scale
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8), scale
+
+
+def _other(sample: Sample, mode: Mode | None, size: tuple[int, int]) -> Picture | None:
+    """Depth beside colour, in its own grey, at the same size; None where there is only one of them."""
+    if sample.rgb is None or sample.depth is None or mode is Mode.DEPTH:
+        return None
+    counts = np.asarray(cv2.resize(sample.depth, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint16)
+    return depth_picture(counts, disparity=False)
 
 
 def _heated(picture: Picture, heatmap: HeatmapArray, threshold: float) -> Picture:

@@ -124,9 +124,12 @@ def test_one_bundle_gives_tables_a_page_and_the_json_that_it_always_gave(
     page, file = tmp_path / "new" / "page.html", tmp_path / "report.json"
     run_evaluate(Asked(bundles=[bundle], data=product, bootstrap=50), page=page, json_file=file)
     said = capsys.readouterr().out
-    assert "cap/1 on" in said
     assert "Of 100 good parts 0 would be rejected" in said
-    assert "fused:cmdr" in said
+    assert said.index("Of 100 good parts") < said.index("cap/1 on")
+    assert "misses" in said
+    assert "fused:cmdr" not in said
+    run_evaluate(Asked(bundles=[bundle], data=product, bootstrap=50), page=None, json_file=None, full=True)
+    assert "fused:cmdr" in capsys.readouterr().out
     value = json.loads(file.read_text())
     assert value["bundle"] == "cap/1"
     assert value["modes"]["FUSED"]["i_auroc"] == 1.0
@@ -140,7 +143,7 @@ def test_several_bundles_are_compared_on_the_same_frames(
 ) -> None:
     both = [bundle_of(tmp_path / "models", "cap", "1"), bundle_of(tmp_path / "models", "cap", "2", 250.0)]
     page, file = tmp_path / "page.html", tmp_path / "report.json"
-    run_evaluate(Asked(bundles=both, data=product, bootstrap=0), page=page, json_file=file)
+    run_evaluate(Asked(bundles=both, data=product, bootstrap=0), page=page, json_file=file, full=True)
     value = json.loads(file.read_text())
     assert value["over"] == "bundles"
     assert [report["bundle"] for report in value["reports"]] == ["cap/1", "cap/2"]

@@ -341,3 +341,25 @@ def test_a_jpeg_named_png_is_inspected_and_told(call: Call, bundle: Path, data: 
     done = call("inspect", "--bundle", str(bundle), "--data", str(data), "--json", "rows.jsonl")
     assert done.code == 0
     assert "named .png, but holds JPEG" in " ".join(done.out.split())
+
+
+def test_depth_is_shown_between_colour_and_heatmap() -> None:
+    depth = np.full((64, 64), 700, np.uint16)
+    depth[10:20, 10:20] = 600
+    colour = np.full((64, 64, 3), 90, np.uint8)
+    both = overlay(
+        Sample(colour, depth),
+        evidence(Mode.FUSED, SeenBy.BOTH, (64, 64)),
+        name="p",
+        decision=Decision.REJECT,
+        reason=None,
+    )
+    alone = overlay(
+        Sample(colour, None),
+        evidence(Mode.RGB, SeenBy.BOTH, (64, 64)),
+        name="p",
+        decision=Decision.REJECT,
+        reason=None,
+    )
+    assert both.shape[0] == alone.shape[0]
+    assert both.shape[1] > 1.4 * alone.shape[1]

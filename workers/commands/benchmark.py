@@ -91,6 +91,7 @@ def run_benchmark(asked: Benchmark, *, page: Path | None, json_file: Path | None
         ),
         page=page,
         json_file=json_file,
+        full=True,
     )
 
 

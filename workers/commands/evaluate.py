@@ -20,7 +20,7 @@ from inference.report import write_report
 from inference.results import Report, combine_reports
 from schemas.verdict import Mode
 from workers.commands import console
-from workers.commands.evaluate_tables import combined_tables, headline_of, tables
+from workers.commands.evaluate_tables import combined_tables, four_numbers, headline_of, tables
 from workers.errors import SettingsError
 from workers.model_folder import latest_bundle
 
@@ -73,8 +73,8 @@ class Asked:
             raise SettingsError("--data: give the folder with labelled test frames")
 
 
-def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None) -> None:
-    """Judge, print, write, and grant or revoke.
+def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None, full: bool = False) -> None:
+    """Judge, print, write, and grant or revoke; ``full`` prints the tables of every row too.
 
     Raises:
         DatasetError, BundleError, SettingsError: wrong input, said before anything is inspected.
@@ -104,15 +104,17 @@ def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None) -> 
                 evaluate(inspector, dataset, bootstrap=asked.bootstrap, seed=asked.seed, progress=step)
             )
     apart = asked.models is not None
-    for report in reports:
-        for table in tables(report):
-            console.out.print(table)
-        if len(reports) == 1:
-            console.out.print(headline_of(reports, categories=apart))
-    if len(reports) > 1:
-        for table in combined_tables(reports, categories=apart):
-            console.out.print(table)
-        console.out.print(headline_of(reports, categories=apart))
+    console.out.print(headline_of(reports, categories=apart))
+    console.out.print(four_numbers(reports, categories=apart))
+    if full:
+        for report in reports:
+            for table in tables(report):
+                console.out.print(table)
+        if len(reports) > 1:
+            for table in combined_tables(reports, categories=apart):
+                console.out.print(table)
+    else:
+        console.out.print("every branch, rule of fusion and pixel figure: --full", style="dim")
     if page is not None:
         write_report(page, reports, categories=apart)
         console.out.print(f"report: {page}")

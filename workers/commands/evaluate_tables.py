@@ -32,6 +32,38 @@ _WITH_INTERVAL = ("i_auroc", "false_reject_rate", "miss_rate", "aupro_30")
 """The others have theirs in the page and in the JSON file."""
 
 
+_FOUR = ("misses", "false rejects", "image AUROC", "AUPRO@30")
+
+
+def four_numbers(reports: Sequence[Report], *, categories: bool) -> Table:
+    """Misses, false rejects, and how well scores and maps tell defects: a row a mode, or a row a report."""
+    if len(reports) == 1:
+        title = f"{reports[0].bundle} on {reports[0].dataset}: {_counts(reports[0])}"
+        rows = {mode.value: found for mode, found in reports[0].modes.items() if found.inspected}
+    else:
+        title = "fullest mode of each"
+        rows = {
+            report.dataset if categories else report.bundle: report.modes[report.fullest]
+            for report in reports
+            if report.fullest is not None
+        }
+    table = _empty(escape(title), [("", name) for name in _FOUR])
+    for name, found in rows.items():
+        table.add_row(
+            escape(name),
+            _of(found.miss_rate, found.defects),
+            _of(found.false_reject_rate, found.good),
+            console.number(found.i_auroc.value),
+            console.number(found.aupro_30.value),
+        )
+    return table
+
+
+def _of(rate: Measure, number: int) -> str:
+    """A rate as a count: "1 of 14"."""
+    return "-" if rate.value is None else f"{round(rate.value * number)} of {number}"
+
+
 def tables(report: Report) -> list[Table]:
     """Image figures with the rates, and pixel figures, of every mode, rule of fusion and branch."""
     title = f"{report.bundle} on {report.dataset}: {_counts(report)}"

@@ -99,11 +99,21 @@ def run_teach(
         facts, may = thresholds[mode], "yes" if mode == "FUSED" else "no"
         table.add_row(mode, f"{facts['value']:.3f}", f"{facts['low']:.3f} to {facts['high']:.3f}", may)
     console.out.print(table)
-    if set(thresholds) - {Mode.FUSED.value}:
+    if Mode.FUSED.value in thresholds:
         console.out.print("a sensor may pass parts alone once `crosscheck evaluate --grant` allows it")
     if picture is not None:
         console.out.print(f"{picture}: look at it; the whole part must be inside the box and the outline")
     console.out.print(f"bundle: {bundle}")
+    if Mode.FUSED.value not in thresholds:
+        (only,) = thresholds
+        console.out.print(
+            f"as taught, every part is held for review until `crosscheck evaluate --bundle {bundle} --data "
+            f"DIR --grant {only} --max-miss 0.05` has shown on labelled defects that {only} alone misses few "
+            "enough",
+            highlight=False,
+            markup=False,
+            style="yellow",
+        )
     console.write_json(json_file, {"bundle": str(bundle), "manifest": manifest})
 
 
