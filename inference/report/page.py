@@ -17,16 +17,16 @@ from inference.report.words import caveats, headline
 from inference.results import Exhibit, Report
 
 
-def write_report(path: Path, reports: Sequence[Report], *, categories: bool = False) -> None:
+def write_report(path: Path, reports: Sequence[Report], *, categories: bool = False, made: str = "") -> None:
     """Write the page whole or not at all.
 
     Args:
-        reports, categories: as ``render``.
+        reports, categories, made: as ``render``.
 
     Raises:
         ReportError: the file cannot be written.
     """
-    text = render(reports, categories=categories)
+    text = render(reports, categories=categories, made=made)
     draft: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +42,13 @@ def write_report(path: Path, reports: Sequence[Report], *, categories: bool = Fa
         raise ReportError(f"{path}: the report cannot be written: {error.strerror or error}") from error
 
 
-def render(reports: Sequence[Report], *, categories: bool = False) -> str:
+def render(reports: Sequence[Report], *, categories: bool = False, made: str = "") -> str:
     """The page as HTML.
 
     Args:
         reports: one; or several, of the categories of a data set, or of bundles on the same frames.
         categories: whether several reports are of different frames. Their mean then has an interval.
+        made: when, and by which version, to be shown at the top.
 
     Raises:
         ValueError: no report.
@@ -61,8 +62,9 @@ def render(reports: Sequence[Report], *, categories: bool = False) -> str:
         title = f"{len(reports)} categories"
     else:
         title = f"{len(reports)} bundles on {first.dataset}"
+    crumb = "Crosscheck evaluation" + (f", {made}" if made else "")
     body = [
-        f'<header><p class="crumb">Crosscheck evaluation</p><h1>{escape(title)}</h1>',
+        f'<header><p class="crumb">{escape(crumb)}</p><h1>{escape(title)}</h1>',
         f'<p class="headline" id="headline">{escape(headline(reports, independent=categories))}</p>',
     ]
     if len(reports) == 1:
@@ -96,7 +98,26 @@ def _caveats(report: Report) -> str:
 
 
 def _report(report: Report, *, prefix: str) -> list[str]:
+    # What was missed and what was rejected come first: they are what a line asks for.
     out = []
+    missed = [one for one in report.worst_defects if not one.rejected]
+    out.append(
+        section(
+            f"{prefix}misses",
+            "Worst misses" if missed else "No defect was missed: those nearest to it",
+            _gallery(missed or report.worst_defects[:3]),
+            _GALLERY,
+        )
+    )
+    rejected = [one for one in report.worst_good if one.rejected]
+    out.append(
+        section(
+            f"{prefix}rejects",
+            "Worst false rejects" if rejected else "No good part was rejected: those nearest to it",
+            _gallery(rejected or report.worst_good[:3]),
+            _GALLERY,
+        )
+    )
     if report.fullest is not None:
         pair = _figure(
             charts.histogram(report, report.fullest),
@@ -132,24 +153,6 @@ def _report(report: Report, *, prefix: str) -> list[str]:
                 "A bar begins at chance (0.5) and is full at certainty (1.0); below 0.80 it is orange.",
             )
         )
-    missed = [one for one in report.worst_defects if not one.rejected]
-    out.append(
-        section(
-            f"{prefix}misses",
-            "Worst misses" if missed else "No defect was missed: those nearest to it",
-            _gallery(missed or report.worst_defects[:3]),
-            _GALLERY,
-        )
-    )
-    rejected = [one for one in report.worst_good if one.rejected]
-    out.append(
-        section(
-            f"{prefix}rejects",
-            "Worst false rejects" if rejected else "No good part was rejected: those nearest to it",
-            _gallery(rejected or report.worst_good[:3]),
-            _GALLERY,
-        )
-    )
     out.append(section(f"{prefix}identity", "What was judged on what", identity(report)))
     return out
 

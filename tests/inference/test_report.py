@@ -22,7 +22,7 @@ from inference.results import FIGURES, Exhibit, Measure, Metrics, Report, combin
 from schemas.verdict import Mode
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-SECTIONS = ("charts", "table", "kinds", "misses", "rejects", "identity")
+SECTIONS = ("misses", "rejects", "charts", "table", "kinds", "identity")
 
 
 class Page(HTMLParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -135,6 +136,7 @@ def test_one_bundle_gives_tables_a_page_and_the_json_that_it_always_gave(
     assert value["modes"]["FUSED"]["i_auroc"] == 1.0
     assert value["modes"]["RGB"]["miss_rate_interval"][1] == pytest.approx(0.046, abs=1e-3)
     assert "cap/1" in page.read_text()
+    assert re.search(r"Crosscheck evaluation, 20\d\d-\d\d-\d\d \d\d:\d\d UTC, version \d", page.read_text())
     assert not (bundle / GRANTS).exists()  # nothing is granted that was not asked for
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,8 @@ def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None, ful
     else:
         console.out.print("every branch, rule of fusion and pixel figure: --full", style="dim")
     if page is not None:
-        write_report(page, reports, categories=apart)
+        made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, version {version('crosscheck')}"
+        write_report(page, reports, categories=apart, made=made)
         console.out.print(f"report: {page}")
     console.write_json(json_file, as_json(reports, categories=apart))
     for mode in asked.grant:
