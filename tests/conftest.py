@@ -17,7 +17,7 @@ from hypothesis import is_hypothesis_test
 
 from compose.services import Services
 from tests import workers_of_pytest
-from tests.leftovers import Held, Leftovers, adopt_orphans, held
+from tests.leftovers import Held, Leftovers, adopt_orphans, held, remember_starters
 from tests.workers_of_pytest import SHARED
 
 _topics = itertools.count()
@@ -36,6 +36,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     global _at_start
     _at_start = held().threads
     adopt_orphans()
+    remember_starters()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,17 +68,17 @@ def pytest_fixture_setup(
             _leftovers.made(fixturedef.scope, held() - before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def _all_leave_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield from _nothing_left("session", "the session's fixtures")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def _fixtures_leave_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     yield from _nothing_left("module", f"the fixtures of {request.node.nodeid}")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     """A thread, process or socket that a test leaves fails this test, not a later one that it disturbs."""
     if _draws(request.node):

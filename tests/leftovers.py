@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,25 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+_started_by: weakref.WeakKeyDictionary[threading.Thread, threading.Thread] = weakref.WeakKeyDictionary()
+
+
+def remember_starters() -> None:
+    """From now on it is known of each thread which one started it."""
+    start = threading.Thread.start
+
+    def remembered(thread: threading.Thread) -> None:
+        _started_by[thread] = threading.current_thread()
+        start(thread)
+
+    threading.Thread.start = remembered  # type: ignore[method-assign]
+
+
+def _descends(thread: threading.Thread, from_any: frozenset[threading.Thread]) -> bool:
+    starter = _started_by.get(thread)
+    return starter is not None and (starter in from_any or _descends(starter, from_any))
+
+
 @dataclass(slots=True)
 class Leftovers:
     """Compares what is held before and after; what fixtures of a wider scope made is theirs to end.
@@ -76,13 +96,14 @@ class Leftovers:
     def after(self, before: Held, scope: str = "function", patience: float = PATIENCE_S) -> list[str]:
         """What is left of a test, or of the fixtures of a wider scope, in words; waits for what is ending."""
         wider = _wider(scope)
-        known = before
-        for each in wider:
-            known = known | self.lasting.get(each, Held())
+        ours = Held()
+        for each in wider[:-1]:
+            ours = ours | self.lasting.get(each, Held())
+        known = before | ours | self.lasting.get("run", Held())
         self.lasting = {each: kept for each, kept in self.lasting.items() if each in wider}
         deadline = time.monotonic() + patience
         collected = False
-        while left := held() - known:
+        while left := _of_nobody(held() - known, ours):
             # A pool in a cycle of garbage ends when that is collected; a socket closes, and warns of itself.
             if not collected:
                 gc.collect()
@@ -168,3 +189,14 @@ def _named(sockets: frozenset[str]) -> list[str]:
         near, far = (":".join(map(str, end)) if end else "-" for end in (found.laddr, found.raddr))
         said.append(f"{kind} {near} to {far} {found.status}")
     return said
+
+
+def _of_nobody(left: Held, lasting: Held) -> Held:
+    """Without what a wider fixture's own threads have begun meanwhile: it is looked for at that one's end.
+
+    A socket does not tell which thread opened it: beside such threads, sockets wait for that end too.
+    """
+    if not any(thread.is_alive() for thread in lasting.threads):
+        return left
+    own = frozenset(thread for thread in left.threads if not _descends(thread, lasting.threads))
+    return Held(own, left.children)
