@@ -17,11 +17,13 @@ from hypothesis import is_hypothesis_test
 
 from compose.services import Services
 from tests import workers_of_pytest
-from tests.leftovers import Held, Leftovers, adopt_orphans, held, remember_starters
+from tests.leftovers import PATIENCE_S, Held, Leftovers, adopt_orphans, held, remember_starters
 from tests.workers_of_pytest import SHARED
 
 _topics = itertools.count()
 _leftovers = Leftovers()
+# In these folders whatever a test leaves fails it; what tests of the others leave is listed at the end.
+_STRICT = ("schemas", "contract")
 # pytest's own, and those of whatever plugin is in use: they were there before any test.
 _at_start: frozenset[threading.Thread] = frozenset()
 
@@ -51,6 +53,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """As it was: libraries look at the end for what nobody freed."""
+    gc.unfreeze()
+
+
 def _draws(item: pytest.Item) -> bool:
     return is_hypothesis_test(getattr(item, "obj", None))
 
@@ -69,13 +76,13 @@ def pytest_fixture_setup(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _all_leave_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    yield from _nothing_left("session", "the session's fixtures")
+def _all_leave_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield from _nothing_left("session", request, "the session's fixtures")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _fixtures_leave_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield from _nothing_left("module", f"the fixtures of {request.node.nodeid}")
+    yield from _nothing_left("module", request, f"the fixtures of {request.node.nodeid}")
 
 
 @pytest.fixture(autouse=True)
@@ -84,18 +91,39 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     if _draws(request.node):
         beside = held().threads - _at_start
         assert not beside, f"a property test beside {beside}: whatever uses `random` there changes its draws"
-    yield from _nothing_left("function", request.node.nodeid, request.node.funcargs)
+    yield from _nothing_left("function", request, request.node.nodeid, request.node.funcargs)
 
 
-def _nothing_left(scope: str, who: str, arguments: dict[str, object] | None = None) -> Iterator[None]:
+def _nothing_left(
+    scope: str, request: pytest.FixtureRequest, who: str, arguments: dict[str, object] | None = None
+) -> Iterator[None]:
     before = held()
     yield
     # Fixtures of the test are torn down; pytest itself would hold what they gave a little longer.
     if arguments is not None:
         arguments.clear()
-    left = _leftovers.after(before, scope)
-    if left:
+    strict = scope != "session" and Path(request.node.nodeid).parts[1].partition("::")[0] in _STRICT
+    left = _leftovers.after(before, scope, PATIENCE_S if strict else 0.0)
+    if left and strict:
         pytest.fail("\n  ".join([f"{who} left behind:", *left]), pytrace=False)
+    elif left and isinstance(request.node, pytest.Item):
+        request.node.user_properties.append(("left", (who, left)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests of the other folders have left: it may disturb a later one."""
+    reports = [report for each in terminalreporter.stats.values() for report in each]
+    said = [
+        value
+        for report in reports
+        if getattr(report, "when", None) == "teardown"
+        for name, value in report.user_properties
+        if name == "left"
+    ]
+    if said:
+        terminalreporter.section("left behind")
+    for who, left in said:
+        terminalreporter.write_line("\n  ".join([who, *left]))
 
 
 @pytest.fixture(autouse=True)
