@@ -68,7 +68,7 @@ def remember_starters() -> None:
         _started_by[thread] = threading.current_thread()
         start(thread)
 
-    threading.Thread.start = remembered  # type: ignore[method-assign]
+    threading.Thread.start = remembered  # type: ignore[method-assign, assignment]
 
 
 def _descends(thread: threading.Thread, from_any: frozenset[threading.Thread]) -> bool:
