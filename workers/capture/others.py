@@ -181,7 +181,7 @@ class Others:
         return consumer, places
 
     def _cannot(self, error: BusError) -> None:
-        self.close()
+        # The consumer is kept: it finds its broker again by itself.
         self._retry_at = self._clock.monotonic() + _RETRY_S
         if not self._said:
             self._said = True
