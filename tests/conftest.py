@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import is_hypothesis_test
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from compose.services import Services
 from tests import workers_of_pytest
 from tests.leftovers import PATIENCE_S, Held, Leftovers, adopt_orphans, held, remember_starters
 from tests.workers_of_pytest import SHARED
+
+# How long an example takes, or drawing it, is the machine's matter, not the test's.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 _topics = itertools.count()
 _leftovers = Leftovers()

@@ -45,6 +45,7 @@ class Running:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.clients: list[redis.Redis] = []
         self.redis = RedisServer(folder, free_ports(1)[0])
         self.redis.start()
         self.worker = VerdictStore(self.client())
@@ -59,7 +60,9 @@ class Running:
         self.begin()
 
     def client(self) -> redis.Redis:
-        return connect(f"redis://127.0.0.1:{self.redis.port}/0", timeout_s=0.5, retries=0)
+        made = connect(f"redis://127.0.0.1:{self.redis.port}/0", timeout_s=0.5, retries=0)
+        self.clients.append(made)
+        return made
 
     def begin(self, client: redis.Redis | None = None) -> None:
         """The gate's process starts."""
@@ -113,6 +116,8 @@ class Running:
 
     def close(self) -> None:
         self.end()
+        for client in self.clients:
+            client.close()
         self.redis.process.kill()
 
 
