@@ -41,6 +41,15 @@ class TestTracedBus(BusContract):
         yield producer
         self.inner.restore()
 
+    def spoil_record(self, bus: Bus, topic: str, key: bytes, value: bytes) -> None:
+        _, offset = bus.producer().send(topic, value, key=key, partition=0).wait(1)
+        self.inner.spoil(TopicPartition(topic, 0), offset, offset, "made so")
+
+    def spoil_batch(self, bus: Bus, topic: str, values: list[bytes]) -> None:
+        producer = bus.producer()
+        offsets = [producer.send(topic, value, partition=0).wait(1)[1] for value in values]
+        self.inner.spoil(TopicPartition(topic, 0), offsets[0], offsets[-1], "made so")
+
     def delete_topic(self, bus: Bus, topic: str) -> None:
         self.inner.delete_topic(topic)
 
