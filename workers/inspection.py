@@ -22,7 +22,7 @@ from threading import Event
 import structlog
 
 from schemas.errors import CrosscheckError
-from workers.bus.base import Bus, Record, TopicPartition
+from workers.bus.base import Bus, Record, TopicPartition, largest_message
 from workers.clock import Clock, SystemClock
 from workers.errors import BusError, Fenced, OffsetGap
 from workers.models import Models
@@ -124,7 +124,7 @@ class InspectionWorker:
         self._gaps = GapWatch(store.latest, bound_s=settings.max_clock_offset_ms / 1e3)
         self._clocks = AgentClocks(settings.max_clock_offset_ms / 1e3, self._clock)
         self._beats = HeartbeatListener(bus, settings.topic("heartbeats"), self._clock)
-        largest, ahead = int(settings.max_message_mb * 2**20), round(settings.max_clock_offset_ms * 1e6)
+        largest, ahead = largest_message(settings.largest_record), round(settings.max_clock_offset_ms * 1e6)
         self._intake = Intake(
             self._pairer, self._aside, self._judge, self._gaps, self._clocks, largest, ahead
         )

@@ -52,7 +52,7 @@ RIGHTS: tuple[Rights, ...] = (
     Rights(
         process="agent",
         does="sends frames, notices and heartbeats, hears others'; sees no verdict, never speaks with Redis",
-        topics={"frames": ("Write",), "heartbeats": ("Read", "Write")},
+        topics={"frames": ("Write", "DescribeConfigs"), "heartbeats": ("Read", "Write")},
         beyond="it can send frames in the name of another station: a topic is one right, a partition none",
     ),
     Rights(

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.regular import read_regular
+from workers.bus.base import BATCH_OVERHEAD_BYTES, MAX_BATCH_BYTES
 from workers.errors import SettingsError
 
 PREFIX = "CROSSCHECK_"
@@ -85,7 +86,13 @@ class Settings(BaseSettings):
     )
     max_in_flight: int = Field(64, ge=1, le=10_000, description="Frames held before partitions are paused")
     max_in_flight_mb: float = Field(256.0, gt=0, description="Megabytes held before partitions are paused")
-    max_message_mb: float = Field(16.0, gt=0, le=16, description="Largest record, megabytes")
+    max_record_bytes: int = Field(
+        MAX_BATCH_BYTES,
+        ge=256 * 1024,
+        le=MAX_BATCH_BYTES,
+        description="What brokers take at most (their max.message.bytes): topics are made with it, agents"
+        " refuse larger frames; managed brokers often allow 8388608 or 1048588",
+    )
     max_attempts: int = Field(
         2, ge=1, description="Tries of one part before it is an ERROR without the model"
     )
@@ -177,6 +184,11 @@ class Settings(BaseSettings):
             )
         return self
 
+    @property
+    def largest_record(self) -> int:
+        """Of any topic: key, value and headers, bytes."""
+        return self.max_record_bytes - BATCH_OVERHEAD_BYTES
+
     def topic(self, name: str) -> str:
         """The full name of one of our topics, as ``inspection.frames``."""
         return f"{self.topic_prefix}.{name}"
@@ -200,13 +212,17 @@ ELSEWHERE = frozenset({"CONFIG", "SHIFTS", "SURFACE", "CACHE", *_COMPOSE})
 """Variables of ours that are no field: what reads them says so."""
 
 
+_RENAMED = {"MAX_MESSAGE_MB": "MAX_RECORD_BYTES"}
+
+
 def _refuse_unknown_variables() -> None:
     """A misspelt variable would leave its setting at the default, in silence. Raises SettingsError."""
     known = {name.upper() for name in Settings.model_fields} | ELSEWHERE
     for variable in sorted(os.environ):
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), sorted(known), 1)
+            renamed = _RENAMED.get(name.upper())
+            near = [renamed] if renamed else difflib.get_close_matches(name.upper(), sorted(known), 1)
             hint = f"did you mean {PREFIX}{near[0]}?" if near else "unset it"
             raise SettingsError(f"variable {variable}: no such setting; {hint}")
 

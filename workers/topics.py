@@ -9,20 +9,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from schemas.errors import InvalidField
 from schemas.part import PartKey
 from schemas.regular import read_regular
-from workers.bus.base import MAX_RECORD_BYTES, Bus, TopicSpec
-from workers.errors import SettingsError
+from workers.bus.base import BATCH_OVERHEAD_BYTES, MAX_RECORD_BYTES, Bus, TopicSpec, largest_message
+from workers.errors import BusError, SettingsError
 
 _HOUR_MS = 3600 * 1000
 # What a verdict and a heatmap take at most, bytes: their share of the retention is planned from it.
 _VERDICT_BYTES = 4 * 1024
 _HEATMAP_BYTES = 256 * 1024
 _MIB = 2**20
+
+SMALLER = (
+    "send colour as JPEG and depth as delta16, cut the images to the region of interest, or send the two"
+    " sensors apart"
+)
+"""What makes a frame's record smaller."""
 
 
 class StationMap:
@@ -167,7 +173,7 @@ class TopicPlan:
 
     ``frames_per_second`` and ``frame_bytes`` are those of one station. Bytes are kept for the planned rate
     with half as much again in reserve: retention by time is what should end a frame's life, and the limit in
-    bytes only guards the disk.
+    bytes only guards the disk. ``largest_record`` is what brokers take at most, bytes with key and headers.
     """
 
     station_map: StationMap
@@ -176,16 +182,18 @@ class TopicPlan:
     retention_hours: float = 4.0
     prefix: str = "inspection"
     reserve: float = field(default=1.5, repr=False)
+    largest_record: int = MAX_RECORD_BYTES
 
     def __post_init__(self) -> None:
         for name in ("frames_per_second", "frame_bytes", "retention_hours"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise SettingsError(f"{name.replace('_', ' ')} {value}: expected a number above 0")
-        if self.frame_bytes > MAX_RECORD_BYTES:
+        limit = largest_message(self.largest_record)
+        if self.frame_bytes > limit:
             raise SettingsError(
-                f"frames of {self.frame_bytes} bytes are over the limit of {MAX_RECORD_BYTES} bytes a record:"
-                " send the two sensors apart, crop, or compress harder"
+                f"frames of {self.frame_bytes} bytes are over the limit of {limit} bytes a frame: {SMALLER},"
+                f" or raise CROSSCHECK_MAX_RECORD_BYTES (now {self.largest_record + BATCH_OVERHEAD_BYTES})"
             )
 
     def specs(self) -> dict[str, TopicSpec]:
@@ -218,15 +226,32 @@ class TopicPlan:
             "heartbeats": beats,
             "labels": labels,
         }
-        return {f"{self.prefix}.{name}": spec for name, spec in specs.items()}
+        return {
+            f"{self.prefix}.{name}": replace(
+                spec, max_message_bytes=min(spec.max_message_bytes, self.largest_record)
+            )
+            for name, spec in specs.items()
+        }
 
     def apply(self, bus: Bus) -> None:
         """Make the topics, or widen and set those that are there.
 
         Raises:
-            BusError: the broker cannot be reached, or a topic has more partitions than the plan.
+            BusError: the broker cannot be reached, a topic has more partitions than the plan, or the broker
+                does not take topics as planned.
         """
-        bus.ensure_topics(self.specs())
+        specs = self.specs()
+        bus.ensure_topics(specs)
+        for topic, spec in specs.items():
+            # Some managed brokers say yes and keep a limit of their own.
+            taken = bus.largest_record(topic)
+            if taken is not None and taken < spec.max_message_bytes:
+                raise BusError(
+                    f"{topic}: the broker keeps max.message.bytes at {taken + BATCH_OVERHEAD_BYTES} where"
+                    f" {spec.max_message_bytes + BATCH_OVERHEAD_BYTES} was asked for: set"
+                    f" CROSSCHECK_MAX_RECORD_BYTES={taken + BATCH_OVERHEAD_BYTES} for `crosscheck topics`,"
+                    " agents and workers, or raise the broker's limit"
+                )
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """One row a topic: name, partitions, retention, bytes kept a partition, largest record."""

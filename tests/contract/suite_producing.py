@@ -85,6 +85,11 @@ class ProducingContract(ContractHelpers):
         producer.send(topic, bytes(20_000), partition=0).wait(10)
         producer.close()
 
+    def test_what_a_topic_takes_at_most_can_be_asked(self, bus: Bus, topic: str) -> None:
+        bus.ensure_topics({topic: TopicSpec(partitions=4, max_message_bytes=20_000)})
+        assert bus.largest_record(topic) == 20_000
+        assert bus.largest_record(f"{topic}-nowhere") is None
+
     @pytest.mark.parametrize(("name", "partition"), [("contract-nowhere", 0), (None, 99)])
     def test_a_topic_or_partition_that_does_not_exist_is_refused(
         self, bus: Bus, topic: str, name: str | None, partition: int

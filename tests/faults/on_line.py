@@ -14,7 +14,7 @@ from pathlib import Path
 from schemas.verdict import Decision
 from tests.e2e.processes import wait_until
 from tests.faults.on_network import behind_proxies, links_of
-from tests.faults.poison import LIMIT_MB, Poison
+from tests.faults.poison import LIMIT_BYTES, Poison
 from tests.faults.proxy import Cut
 from tests.faults.rig import Injection, Line, LineSetup
 from tests.faults.stage import Fault, Stage, pace
@@ -214,7 +214,7 @@ FAULTS = (
     Fault(
         key="poison",
         name="poison at 0.1, 1 and 10 %",
-        setup=LineSetup(workers=2, to_gate_s=30.0, settings={"max_message_mb": LIMIT_MB}),
+        setup=LineSetup(workers=2, to_gate_s=30.0, settings={"max_record_bytes": LIMIT_BYTES}),
         inject=poisoned,
     ),
     Fault(

@@ -15,7 +15,7 @@ from schemas.wire import encode
 from tests.faults.shots import PRODUCT, Picture
 from workers.capture.sources import SyntheticLine
 
-LIMIT_MB = 0.25
+LIMIT_BYTES = 336 * 1024
 """Setting of the workers in this class, so that an oversized record need not be of 16 MiB."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
 from schemas.errors import BadImage, InvalidField
 from schemas.frame import Frame
 from schemas.images import decode_colour, decode_depth
+from schemas.notice import Notice
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding
-from schemas.wire import decode_frame
+from schemas.wire import decode_capture, decode_frame
 from workers.bus.base import Record, TopicPartition, TopicSpec
 from workers.bus.memory import MemoryBus
 from workers.capture import AgentLog, Publisher
+from workers.capture.buffer import DiskBuffer
 from workers.clock import ManualClock
-from workers.errors import BusError, SettingsError, SourceError
+from workers.errors import BusError, RecordTooLarge, SettingsError, SourceError
 
 TOPIC = "inspection.frames"
 RGB = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -276,3 +280,60 @@ def test_a_log_torn_by_a_crash_is_ended_and_written_on(tmp_path: Path) -> None:
     ]
     with pytest.raises(SourceError, match="name a writable file"):
         AgentLog(tmp_path)
+
+
+LARGE = np.random.default_rng(3).integers(0, 255, (400, 400, 3), dtype=np.uint8)  # 480 kB as PNG
+
+
+def notices(rig: Rig) -> list[Notice]:
+    return [n for n in (decode_capture(record.value) for record in rig.records()) if isinstance(n, Notice)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "topic_bytes", "blamed"),
+    [(262_144, 2**20, "CROSSCHECK_MAX_RECORD_BYTES"), (2**20, 200_000, f"topic {TOPIC}")],
+)
+@pytest.mark.parametrize("buffered", [False, True])
+def test_a_frame_over_the_limit_is_refused_in_words_and_told_by_a_notice(
+    log: AgentLog, tmp_path: Path, setting: int, topic_bytes: int, blamed: str, buffered: bool
+) -> None:
+    rig = Rig(max_record_bytes=setting, log=log)
+    rig.bus.ensure_topics({TOPIC: TopicSpec(partitions=4, max_message_bytes=topic_bytes)})
+    buffer = DiskBuffer(tmp_path / "buffer", max_bytes=2**20) if buffered else None
+    with capture_logs() as said:
+        publisher = rig.new(buffer=buffer)
+        large, small = publisher.next_part(), publisher.next_part()
+        refused = publisher.publish(large, rgb=LARGE)
+        publisher.publish(small, rgb=RGB).wait(10.0)
+        publisher.flush(10.0)
+    with pytest.raises(RecordTooLarge) as caught:
+        refused.wait(0.0)
+    text = str(caught.value)
+    for part in (str(large), blamed, "JPEG", "region of interest", "crosscheck topics"):
+        assert part in text
+    size, limit = map(int, re.findall(r"(\d+) bytes", text))
+    assert size > 400_000 > limit
+    assert [(n.part, n.why) for n in notices(rig)] == [(large, "its frame is larger than the broker takes")]
+    assert (publisher.failed, publisher.published, publisher.notices) == (1, 1, 1)
+    assert f"{large}" in str([line for line in lines(log) if "larger than the broker" in str(line)])
+    events_said = [entry["event"] for entry in said]
+    assert events_said.count("capture_frame_failed") == 1
+    assert ("capture_topic_limit" in events_said) == (topic_bytes < setting)
+    publisher.close()
+    if buffer is not None:
+        buffer.close()
+
+
+def test_a_frame_that_only_the_topic_refuses_is_told_by_a_notice_too(rig: Rig) -> None:
+    part = rig.publisher.next_part()
+    rig.bus.ensure_topics({TOPIC: TopicSpec(partitions=4, max_message_bytes=100_000)})
+    rig.publisher.publish(part, rgb=LARGE)
+    rig.publisher.publish(rig.publisher.next_part(), rgb=RGB)
+    assert [(n.part, n.why) for n in notices(rig)] == [(part, "its frame is larger than the broker takes")]
+    assert rig.publisher.failed == 1
+
+
+@pytest.mark.parametrize("value", [0, 1000, 2**25])
+def test_a_record_limit_that_no_frame_could_keep_is_refused(rig: Rig, value: int) -> None:
+    with pytest.raises(SettingsError, match="CROSSCHECK_MAX_RECORD_BYTES"):
+        rig.new(max_record_bytes=value)

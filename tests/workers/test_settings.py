@@ -77,3 +77,9 @@ def test_variables_that_others_read_are_left_alone(monkeypatch: pytest.MonkeyPat
     for name in ("SURFACE", "CACHE", "SHIFTS", "KAFKA_PORT", "REDIS_PORT"):
         monkeypatch.setenv(f"CROSSCHECK_{name}", "x")
     assert load_settings().shedding == "none"
+
+
+def test_a_setting_under_its_former_name_is_told_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSCHECK_MAX_MESSAGE_MB", "8")
+    with pytest.raises(SettingsError, match="CROSSCHECK_MAX_RECORD_BYTES"):
+        load_settings()

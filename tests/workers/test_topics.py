@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.bus.base import BATCH_OVERHEAD_BYTES, TopicSpec
 from workers.bus.memory import MemoryBus
-from workers.errors import SettingsError
+from workers.clock import ManualClock
+from workers.errors import BusError, SettingsError
 from workers.topics import StationMap, TopicPlan
 
 
@@ -71,3 +75,32 @@ def test_the_plan_makes_every_topic_and_can_be_applied_again(tmp_path: Path) -> 
 def test_frames_above_the_record_limit_are_refused() -> None:
     with pytest.raises(SettingsError, match="over the limit"):
         TopicPlan(StationMap({"a": 0}), frame_bytes=20 * 2**20)
+
+
+class Clamping(MemoryBus):
+    """A broker that says yes and keeps a limit of its own."""
+
+    def ensure_topics(self, topics: Mapping[str, TopicSpec]) -> None:
+        super().ensure_topics(
+            {topic: replace(spec, max_message_bytes=100_000) for topic, spec in topics.items()}
+        )
+
+
+def test_every_topic_keeps_to_the_brokers_limit() -> None:
+    for limit in (2**20, 8 * 2**20):
+        plan = TopicPlan(StationMap({"a": 0}), largest_record=limit - BATCH_OVERHEAD_BYTES)
+        sizes = [spec.max_message_bytes + BATCH_OVERHEAD_BYTES for spec in plan.specs().values()]
+        assert max(sizes) == limit
+        assert plan.specs()["inspection.frames"].max_message_bytes == limit - BATCH_OVERHEAD_BYTES
+
+
+def test_frames_over_the_brokers_limit_are_refused_with_what_makes_them_smaller() -> None:
+    with pytest.raises(SettingsError, match=r"JPEG.*region of interest.*CROSSCHECK_MAX_RECORD_BYTES"):
+        TopicPlan(StationMap({"a": 0}), frame_bytes=2**20, largest_record=2**20)
+
+
+def test_a_broker_that_keeps_another_limit_than_asked_for_is_named() -> None:
+    with pytest.raises(
+        BusError, match=r"inspection\.frames.*116384 where.*CROSSCHECK_MAX_RECORD_BYTES=116384"
+    ):
+        TopicPlan(StationMap({"a": 0})).apply(Clamping(ManualClock()))

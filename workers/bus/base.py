@@ -23,9 +23,14 @@ from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
-# The largest record of any topic: a message at the limit of the wire (16 MiB) and room for its key and for
-# the headers that a dead letter adds. Every limit between agent and worker is set from it.
-MAX_RECORD_BYTES = 16 * 2**20 + 64 * 2**10
+# Around a message: its key, trace headers, and the headers that a dead letter adds.
+ENVELOPE_BYTES = 64 * 2**10
+# The largest record of any topic: a message at the limit of the wire (16 MiB) with what is around it. Every
+# limit between agent and worker is set from it, or from a lower one that brokers have (`largest_message`).
+MAX_RECORD_BYTES = 16 * 2**20 + ENVELOPE_BYTES
+# Around a record: batch header and lengths. Brokers and topics count the whole batch.
+BATCH_OVERHEAD_BYTES = 16 * 1024
+MAX_BATCH_BYTES = MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -319,6 +324,11 @@ def record_bytes(value: bytes, key: bytes | None, headers: Headers) -> int:
     return len(value) + len(key or b"") + sum(len(name) + len(content) for name, content in headers)
 
 
+def largest_message(record_bytes: int) -> int:
+    """The largest message, bytes, of records that may have ``record_bytes``: its dead letter fits too."""
+    return record_bytes - ENVELOPE_BYTES
+
+
 class Bus(Protocol):
     """A broker, or several: where producers and consumers come from."""
 
@@ -378,6 +388,13 @@ class Bus(Protocol):
 
     def partitions(self, topic: str) -> int | None:
         """How many partitions a topic has, or None if it does not exist."""
+        ...
+
+    def largest_record(self, topic: str) -> int | None:
+        """What a record of the topic may have at most (key, value and headers), bytes.
+
+        None where the topic does not exist, or where the broker does not let us ask.
+        """
         ...
 
     def delete_before(self, partition: TopicPartition, offset: int) -> None:

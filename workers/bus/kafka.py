@@ -30,17 +30,13 @@ from workers.bus._client import (
 )
 from workers.bus._probe import Refused, probe
 from workers.bus._reach import reachable, said
-from workers.bus.base import MAX_RECORD_BYTES, TopicPartition, TopicSpec
+from workers.bus.base import BATCH_OVERHEAD_BYTES, MAX_BATCH_BYTES, TopicPartition, TopicSpec
 from workers.bus.kafka_consumer import KafkaBusConsumer
 from workers.bus.kafka_producer import KafkaBusProducer
 from workers.bus.kafka_transactions import KafkaTransactionalProducer
 from workers.bus.security import KafkaSecurity
 from workers.contact import Contact
 from workers.errors import BusError, SettingsError
-
-# Around the largest record: batch header, lengths, key. Brokers and topics count the whole batch.
-BATCH_OVERHEAD_BYTES = 16 * 1024
-MAX_BATCH_BYTES = MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES
 
 _FORMS = (
     "expected HOST:PORT, as 127.0.0.1:9092; user and password go into CROSSCHECK_KAFKA_USER and"
@@ -238,26 +234,55 @@ class KafkaBus:
                 if present[topic] is None
             }
             if missing:
-                # Someone else may make the same topic at the same moment.
-                with contextlib.suppress(kafka_errors.TopicAlreadyExistsError):
-                    admin.create_topics(missing)
+                for answer in admin.create_topics(missing, raise_errors=False)["topics"]:
+                    # Someone else may make the same topic at the same moment.
+                    if answer["error_code"] not in (0, kafka_errors.TopicAlreadyExistsError.errno):
+                        raise self._not_taken(
+                            answer["name"],
+                            topics[answer["name"]],
+                            kafka_errors.for_code(answer["error_code"]),
+                            answer["error_message"],
+                        )
             for topic in topics.keys() - missing.keys():
                 spec = topics[topic]
                 if (count := present[topic]) is not None and count < spec.partitions:
                     admin.create_partitions({topic: spec.partitions})
                 configs = dict(_topic_configs(spec))
                 try:
-                    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+                    outcome = admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
                 except ValueError as error:
                     # The client looks at the settings first, and finds none where we may not see them.
                     refused = kafka_errors.TopicAuthorizationFailedError(str(error))
                     raise BusError(f"{topic} at {self.settings.bootstrap}: {said(refused)}") from None
+                result = outcome["topic"][topic]
+                if result != "OK":
+                    raise self._not_taken(topic, spec, kafka_errors.PolicyViolationError, result)
             admin.wait_for_topics(list(topics))
 
     def partitions(self, topic: str) -> int | None:
         """How many partitions a topic has, or None."""
         with self._admin() as admin, reachable(self.settings.bootstrap):
             return self._count(admin, topic)
+
+    def largest_record(self, topic: str) -> int | None:
+        """The topic's ``max.message.bytes`` less what is around a record, or None."""
+        asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
+        with self._admin() as admin, reachable(self.settings.bootstrap):
+            found = admin.describe_configs([asked], config_filter="all")
+        entry = found.get("topic", {}).get(topic, {}).get("max.message.bytes")
+        return None if entry is None else int(entry["value"]) - BATCH_OVERHEAD_BYTES
+
+    def _not_taken(self, topic: str, spec: TopicSpec, kind: type[Exception], told: str | None) -> BusError:
+        """The broker does not make or set a topic as asked."""
+        where = f"{topic} at Kafka at {self.settings.bootstrap}"
+        if issubclass(kind, kafka_errors.PolicyViolationError | kafka_errors.InvalidConfigurationError):
+            return BusError(
+                f"{where}: the broker does not take these settings, max.message.bytes="
+                f"{spec.max_message_bytes + BATCH_OVERHEAD_BYTES} among them ({told or kind.__name__}): where"
+                " it allows less for a record, set CROSSCHECK_MAX_RECORD_BYTES to that (often 8388608 or"
+                " 1048588 on managed brokers) for `crosscheck topics`, agents and workers"
+            )
+        return BusError(f"{where}: {said(kind(told) if told else kind())}")
 
     def members(self, group: str) -> list[GroupMember]:
         """Who is in a group at this moment, as the broker says; nobody where there is no such group.

@@ -118,6 +118,12 @@ class MemoryBus:
             spec = self._specs.get(topic)
             return None if spec is None else spec.partitions
 
+    def largest_record(self, topic: str) -> int | None:
+        """The topic's limit, or None."""
+        with self.changed:
+            spec = self._specs.get(topic)
+            return None if spec is None else spec.max_message_bytes
+
     def delete_before(self, partition: TopicPartition, offset: int) -> None:
         """Delete the records before ``offset``."""
         with self.changed:

@@ -17,10 +17,11 @@ from workers.capture import events
 from workers.capture.entry import Entry
 from workers.capture.log import AgentLog
 from workers.clock import Clock
-from workers.errors import BusError
+from workers.errors import BusError, RecordTooLarge
 
 _log = structlog.get_logger(__name__)
 
+TOO_LARGE = "its frame is larger than the broker takes"
 _PREPARE_S = 5.0
 
 
@@ -41,6 +42,7 @@ class Undelivered:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
+    entry: Entry
     part: PartKey
     sensors: str
     """Empty for a notice."""
@@ -103,13 +105,18 @@ class Direct:
     def post(self, entry: Entry, value: bytes | None) -> Delivery:
         """Send a frame, or notices where ``value`` is None."""
         if value is not None:
-            delivery = self._send(entry.part, value, entry.sensors)
-        for notice in entry.notices() if value is None else ():
-            delivery = self._send(notice.part, encode(notice), "")
+            delivery = self._send(entry, entry.part, value, entry.sensors)
+        else:
+            delivery = self._tell(entry)
         self._reap()
         return delivery
 
-    def _send(self, part: PartKey, message: bytes, sensors: str) -> Delivery:
+    def _tell(self, entry: Entry) -> Delivery:
+        for notice in entry.notices():
+            delivery = self._send(entry, notice.part, encode(notice), "")
+        return delivery
+
+    def _send(self, entry: Entry, part: PartKey, message: bytes, sensors: str) -> Delivery:
         topic, partition = self._place.topic, self._place.partition
         try:
             delivery = self._producer.send(topic, message, key=str(part).encode(), partition=partition)
@@ -118,7 +125,7 @@ class Direct:
                 self._fail(part, error)
             return Undelivered(error)
         with self._lock:
-            self._open.append(_Open(part, sensors, delivery))
+            self._open.append(_Open(entry, part, sensors, delivery))
         return delivery
 
     def _fail(self, part: PartKey, error: BusError) -> None:
@@ -142,6 +149,9 @@ class Direct:
             except BusError as error:
                 if item.sensors:
                     self._fail(item.part, error)
+                    if isinstance(error, RecordTooLarge):
+                        # The topic takes less than it said: nobody is to wait for this frame.
+                        self._tell(item.entry.without_images(TOO_LARGE))
                 continue
             with self._lock:
                 self.published += bool(item.sensors)

@@ -27,17 +27,18 @@ from schemas.images import encode_colour, encode_depth
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding, DepthEncoding
 from schemas.wire import encode
-from workers.bus.base import Bus, Delivery, TopicPartition
+from workers.bus.base import MAX_BATCH_BYTES, Bus, Delivery, TopicPartition
 from workers.capture import events
 from workers.capture.beats import Beats, agent_name
 from workers.capture.buffer import DiskBuffer
-from workers.capture.direct import Direct, Undelivered, opener
+from workers.capture.direct import TOO_LARGE, Direct, Undelivered, opener
 from workers.capture.entry import Entry
 from workers.capture.image_check import checked_image
 from workers.capture.log import AgentLog
 from workers.capture.others import Other, Others
 from workers.capture.outbox import Outbox
 from workers.capture.outbox_settings import OutboxSettings
+from workers.capture.record_limit import RecordLimit
 from workers.capture.runs import Runs
 from workers.clock import Clock, SystemClock
 from workers.contact import Contact
@@ -93,6 +94,9 @@ class Publisher:
         spill_after_s: with a buffer, what is not acknowledged after this goes to the disk.
         expired_after_s: with a buffer, a frame so long past its deadline is told by a notice instead of being
             sent; None sends it all the same.
+        max_record_bytes: what the brokers take at most (their ``max.message.bytes``). A larger frame is not
+            sent: a notice takes its place, and the part ends in MISSING at once. A topic that takes less
+            counts, and is named when it is first reached.
         heartbeats: the topic that is told every second that the agent lives; none where not given. With it
             another agent that makes parts of the station is noticed too: see ``workers.capture.others``.
 
@@ -125,6 +129,7 @@ class Publisher:
         buffer: DiskBuffer | None = None,
         spill_after_s: float = 1.0,
         expired_after_s: float | None = 1.0,
+        max_record_bytes: int = MAX_BATCH_BYTES,
         heartbeats: str | None = None,
     ) -> None:
         if not 0 < deadline_s <= 86_400:
@@ -132,7 +137,8 @@ class Publisher:
         self._clock: Clock = clock or SystemClock()
         self._partition = station_map.partition(station)
         place = TopicPartition(topic, self._partition)
-        connect, owns_bus = opener(bus), isinstance(bus, str)
+        self._limit = RecordLimit(topic, max_record_bytes)
+        connect, owns_bus = self._limit.seen_at(opener(bus)), isinstance(bus, str)
         self._way: Direct | Outbox
         if buffer is None:
             self._way = Direct(
@@ -239,7 +245,7 @@ class Publisher:
 
     @property
     def failed(self) -> int:
-        """Records that did not reach the bus, and parts for which no sensor gave anything."""
+        """Records that did not reach the bus, and parts of which there was nothing, or too much, to send."""
         return self._unseen + self._way.failed
 
     @property
@@ -345,7 +351,7 @@ class Publisher:
         since = captured_at if triggered_at is None else triggered_at
         sensors = "+".join(name for name, image in ((RGB, rgb), (DEPTH, depth)) if image is not None)
         if rgb is None and depth is None:
-            return self._no_sensor(part, since)
+            return self._unsent(part, since, NO_SENSOR, BusError(f"part {part}: {NO_SENSOR}"))
         frame = Frame(
             part=part,
             product=self._product,
@@ -359,7 +365,10 @@ class Publisher:
             calibration=self._calibration,
             expects=self._expects,
         )
-        return self._way.post(Entry.of_frame(frame, sensors), encode(frame))
+        message = encode(frame)
+        if (refused := self._limit.refusal(part, len(message))) is not None:
+            return self._unsent(part, since, TOO_LARGE, refused)
+        return self._way.post(Entry.of_frame(frame, sensors), message)
 
     def publish_split(
         self,
@@ -392,15 +401,16 @@ class Publisher:
             why=why,
         )
 
-    def _no_sensor(self, part: PartKey, triggered_at: int) -> Delivery:
+    def _unsent(self, part: PartKey, triggered_at: int, why: str, error: BusError) -> Delivery:
         """The part is told of all the same, so that it is answered MISSING at once."""
         with self._lock:
             self._unseen += 1
-        _log.error(events.NO_SENSOR, part=str(part))
+        event = events.NO_SENSOR if why == NO_SENSOR else events.FRAME_FAILED
+        _log.error(event, part=str(part), error=str(error))
         if self._log is not None:
-            self._log.failed(part, self._clock.now(), NO_SENSOR)
-        self._way.post(self._notice(part, triggered_at, NO_SENSOR), None)
-        return Undelivered(BusError(f"part {part}: {NO_SENSOR}"))
+            self._log.failed(part, self._clock.now(), why)
+        self._way.post(self._notice(part, triggered_at, why), None)
+        return Undelivered(error)
 
     def flush(self, timeout_s: float = 10.0) -> None:
         """Wait until the outcome of every frame is known and counted.

@@ -121,6 +121,7 @@ def run_capture(
                 log=log,
                 buffer=kept,
                 expired_after_s=None if send_expired else 1.0,
+                max_record_bytes=settings.max_record_bytes,
                 heartbeats=settings.topic("heartbeats"),
             )
             watch = Assembly("agent", settings.metrics)

@@ -70,6 +70,7 @@ def make_topics(
         frame_bytes=frame_bytes,
         retention_hours=retention_hours,
         prefix=settings.topic_prefix,
+        largest_record=settings.largest_record,
     )
     table = Table(title="topics")
     for heading in ("topic", "partitions", "kept for", "at most", "record"):

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inference.profiles.runtime import Runtime
+from workers.bus.base import largest_message
 from workers.clock import Clock, SystemClock
 from workers.commands import console
 from workers.commands.local import open_bus, open_store
@@ -63,7 +64,7 @@ def run_shadow(
         wait_s=wait_s,
         pair_wait_s=settings.pair_wait_ms / 1e3,
         min_coverage=settings.min_coverage,
-        max_record=int(settings.max_message_mb * 2**20),
+        max_record=largest_message(settings.largest_record),
     )
     clock = SystemClock()
     with ExitStack() as stack:

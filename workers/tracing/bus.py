@@ -85,6 +85,10 @@ class TracedBus:
         """See ``Bus``."""
         return self.bus.partitions(topic)
 
+    def largest_record(self, topic: str) -> int | None:
+        """See ``Bus``."""
+        return self.bus.largest_record(topic)
+
     def delete_before(self, partition: TopicPartition, offset: int) -> None:
         """See ``Bus``."""
         self.bus.delete_before(partition, offset)
