@@ -291,6 +291,6 @@ def _size(count: int) -> str:
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
-            return f"{size:.3g} {unit}"
+            return f"{size:.0f} {unit}" if size >= 1000 else f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} TiB"

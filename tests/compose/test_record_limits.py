@@ -147,7 +147,7 @@ def test_with_the_brokers_limit_topics_are_made_and_an_agent_keeps_it(
     place = TopicPartition("kept.frames", 0)
     reader.assign({place})
     reader.seek(place, 0)
-    kinds = []
+    kinds: list[str] = []
     while len(kinds) < 2:
         kinds += [type(decode_capture(record.value)).__name__ for record in reader.poll(5.0)]
     assert kinds == ["Frame", "Notice"]
