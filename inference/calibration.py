@@ -1,13 +1,14 @@
-"""Normals' scores to one scale per branch, and to one threshold per mode.
+"""Normals' scores to one scale per branch, and to two limits per mode: what is passed, what is rejected.
 
 Frames of one lot or recording are not independent: fifteen frames of three lots know three lots. How far a
 new frame may be off is the sum of what lots differ by and of what frames of a lot differ by; each is known
 as well as there are lots, or frames, to know it by, and the sum has degrees of freedom accordingly
 (Satterthwaite 1946).
 
-Scores of good frames are skewed, since each is a maximum of many. They are made even by a logarithm whose
-origin is found from their skewness (three-parameter lognormal, by moments); with few frames that is mostly
-the skewness of a Gumbel distribution, the limit of such maxima.
+A PASS rests on what good parts were seen to do, and on what their law makes likely: it takes both. A REJECT
+takes a score that no good part was seen to have and that their law makes unlikely as well. Between the two a
+person looks. A law fitted on few lots reaches far, and there what was seen decides what passes; where one odd
+good part lies far out, the law does.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Self
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,12 @@ MIN_GROUPS = 3
 LARGEST = 1e9
 """No score of a part comes near it, so no threshold or scale that teaching found can lie beyond it."""
 
-GUMBEL_SKEWNESS = 1.14
-_SKEWNESS_FRAMES = 80.0  # so many degrees of freedom weigh as much as what theory says beforehand
-_SKEWNESS = (0.3, 3.0)
-_MOST_FREEDOM = 3.0  # per degree between groups: the next lot is odd more often than a normal law says
-_LEAST = 0.05  # of the middle score's distance from the origin: a lower one has no logarithm worth having
+_MOST_FREEDOM = 3.0
+"""Degrees of freedom per degree between groups: the next lot is odd more often than a normal law says."""
+TAIL = 0.3
+"""Limits keep the scores of this share of the normals, the highest: on the others no limit depends."""
+_HIGHEST = 0.2
+"""Share of the normals that say how fast their scores thin out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,68 +47,159 @@ class Scale:
     deviation: float
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """The score that a share ``false_reject`` of new normal frames is expected to exceed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """PASS up to ``passes``, REJECT above ``rejects``, REVIEW between: of a mode.
 
     Attributes:
-        value: on the fused scale of the mode.
-        low, high: its 95 % interval, from the uncertainty of mean and deviation with so few groups.
-        mean, deviation: of log(score + shift) over normals, each group weighing the same; the deviation is
-            that of a new frame of a new group.
-        shift: what is added to a score before its logarithm.
+        passes: up to it a part passes; never above ``rejects``.
+        rejects: above it a part is rejected.
+        reach: what a new good part of a new lot stays below in all but a share ``false_reject`` of cases, by
+            the law that was fitted to the normals.
+        low, high: 95 % interval of ``reach``, from the uncertainty of mean and deviation with so few groups.
+        seen: the highest score of a normal.
+        promise: the largest share of good parts of a new lot that can be above ``passes``, whatever law their
+            scores follow: at least 1 / (groups + 1).
+        mean, deviation: of scores of normals, each group weighing the same; the deviation is that of a new
+            frame of a new group.
         freedom: degrees of freedom of the deviation, from the number of groups less one up to that of frames.
         groups, frames: how many normals it rests on.
+        false_reject, review_share: as asked for.
+        tail: (score, weight) of the highest normals, the highest first; of all normals, weights sum to one.
     """
 
-    value: float
+    passes: float
+    rejects: float
+    reach: float
     low: float
     high: float
+    seen: float
+    promise: float
     mean: float
     deviation: float
-    shift: float
     freedom: float
     groups: int
     frames: int
     false_reject: float
-
-    def to_map(self) -> dict[str, float | int]:
-        """Plain values for the manifest."""
-        return asdict(self)
+    review_share: float
+    tail: tuple[tuple[float, float], ...] = ()
 
     @classmethod
-    def from_map(cls, values: Mapping[str, object]) -> Threshold:
-        """Back from :meth:`to_map`.
+    def single(cls, value: float) -> Limits:
+        """One limit for both, as in bundles of before there were two; what it rests on is not known."""
+        return cls(
+            passes=value,
+            rejects=value,
+            reach=value,
+            low=value,
+            high=value,
+            seen=value,
+            promise=1.0,
+            mean=0.0,
+            deviation=0.0,
+            freedom=0.0,
+            groups=0,
+            frames=0,
+            false_reject=0.0,
+            review_share=0.0,
+        )
+
+    def confirmed(self, scores: Sequence[float]) -> Limits:
+        """The limits once a person has said of parts with these scores that they are good.
+
+        Such a part was seen and is good, so the pass limit may reach up to it although the law finds it
+        unlikely. It counts as one frame, not as one lot. What was rejected is not moved by it: scores above
+        ``rejects`` are left out.
+        """
+        within = [score for score in scores if score <= self.rejects]
+        if not within or not self.groups:
+            return self
+        passes, promise = self._pass_limit(within)
+        # A confirmed part takes no part that passed before back into review.
+        return replace(self, passes=max(passes, self.passes), promise=promise)
+
+    def _pass_limit(self, confirmed: Sequence[float] = ()) -> tuple[float, float]:
+        """``passes`` and ``promise``: see :func:`limits_of`."""
+        lots, each = self.groups, self.groups / self.frames
+        counted = sorted(
+            [*((score, weight * lots) for score, weight in self.tail), *((one, each) for one in confirmed)],
+            reverse=True,
+        )
+        total = lots + each * len(confirmed) + 1.0
+
+        def above(limit: float) -> float:
+            return (1.0 + sum(weight for score, weight in counted if score > limit)) / total
+
+        asked = self.false_reject + self.review_share
+        limit = counted[0][0]
+        for score, _ in counted:
+            if above(score) > asked:
+                break
+            limit = score
+        limit = min(limit, max([self.reach, *confirmed]))
+        return limit, above(limit)
+
+    def to_map(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return asdict(self) | {"tail": [list(one) for one in self.tail]}
+
+    @classmethod
+    def from_map(cls, values: Mapping[str, object]) -> Limits:
+        """Back from :meth:`to_map`, or from a bundle with one threshold, which is both limits.
 
         Raises:
             BundleError: a value is missing, no finite number, or one that teaching cannot have written. A
-                threshold beyond any score would pass every part.
+                limit beyond any score would pass every part.
         """
-        names = [name for name in cls.__slots__ if name not in ("groups", "frames")]
-        out: dict[str, float] = {}
-        for name in names:
-            value = values.get(name)
-            # The upper end of an interval of few lots may be anything.
-            most = sys.float_info.max if name in ("low", "high") else LARGEST
-            if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= most:
-                raise BundleError(
-                    f"threshold.{name} of the bundle is {_short(value)}: expected a finite number of at most "
-                    f"{most:g}; teach the product again"
-                )
-            out[name] = float(value)
-        groups, frames = values.get("groups"), values.get("frames")
+        if "value" in values and "passes" not in values:
+            value, low, high = (_finite(values, name) for name in ("value", "low", "high"))
+            _inside("value", value, low, high)
+            return cls.single(value)
+        whole = ("groups", "frames")
+        numbers = {name: _finite(values, name) for name in cls.__slots__ if name not in (*whole, "tail")}
+        counts = [values.get(name) for name in whole]
+        groups, frames = counts
         if type(groups) is not int or type(frames) is not int or not 1 <= groups <= frames:
-            raise BundleError("threshold.groups and threshold.frames of the bundle: expected counts")
-        room = 1e-6 * (1.0 + abs(out["value"]))
-        if not out["low"] - room <= out["value"] <= out["high"] + room:
-            raise BundleError(
-                f"threshold.value of the bundle is {out['value']:g}, outside its own interval "
-                f"{out['low']:g} to {out['high']:g}: somebody changed it; teach the product again"
-            )
+            raise BundleError("limits.groups and limits.frames of the bundle: expected counts")
         for name in ("deviation", "freedom"):
-            if out[name] < 0:
-                raise BundleError(f"threshold.{name} of the bundle is {out[name]:g}: expected 0 or more")
-        return cls(**out, groups=groups, frames=frames)
+            if numbers[name] < 0:
+                raise BundleError(f"limits.{name} of the bundle is {numbers[name]:g}: expected 0 or more")
+        _inside("reach", numbers["reach"], numbers["low"], numbers["high"])
+        tail = values.get("tail")
+        if not isinstance(tail, list) or not all(isinstance(one, list) and len(one) == 2 for one in tail):
+            raise BundleError("limits.tail of the bundle: expected pairs of score and weight")
+        pairs = tuple(
+            (_finite({"tail": score}, "tail"), _finite({"tail": weight}, "tail")) for score, weight in tail
+        )
+        most = max(numbers["reach"], numbers["seen"])
+        if not numbers["passes"] <= min(most, numbers["rejects"]):
+            raise BundleError(
+                f"limits of the bundle: parts pass up to {numbers['passes']:g} and are rejected above "
+                f"{numbers['rejects']:g}, where good parts reach {most:g}: somebody changed them; teach the "
+                "product again"
+            )
+        return cls(**numbers, groups=groups, frames=frames, tail=pairs)
+
+
+def _finite(values: Mapping[str, object], name: str) -> float:
+    value = values.get(name)
+    # The upper end of an interval of few lots may be anything.
+    most = sys.float_info.max if name in ("low", "high") else LARGEST
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= most:
+        raise BundleError(
+            f"limits.{name} of the bundle is {_short(value)}: expected a finite number of at most {most:g}; "
+            "teach the product again"
+        )
+    return float(value)
+
+
+def _inside(name: str, value: float, low: float, high: float) -> None:
+    room = 1e-6 * (1.0 + abs(value))
+    if not low - room <= value <= high + room:
+        raise BundleError(
+            f"limits.{name} of the bundle is {value:g}, outside its own interval {low:g} to {high:g}: "
+            "somebody changed it; teach the product again"
+        )
 
 
 def _short(value: object) -> str:
@@ -179,56 +272,77 @@ class Components:
         return cls(float(means.mean()), variance, between / (size * n), freedom)
 
 
-def origin(values: NDArray[np.float64], groups: Sequence[str]) -> float:
-    """The shift that makes log(value + shift) even: a lognormal's, by mean, spread and skewness.
+def _thinning(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:
+    """Above what a share of new scores lies, when the highest thin out exponentially.
 
-    A lognormal of skewness k has exp(sigma^2) = w with (w + 2) sqrt(w - 1) = k, and its mean lies
-    sd / sqrt(w - 1) above its origin. The normals' own skewness counts by the freedom of their spread.
-    """
-    weights = group_weights(groups)
-    mean = float(weights @ values)
-    deviation = math.sqrt(float(weights @ np.square(values - mean)))
-    deviation = max(deviation, 1e-6 * max(1.0, abs(mean)))
-    own = float(weights @ ((values - mean) / deviation) ** 3)
-    freedom = Components.of(values, groups).freedom
-    skewness = (freedom * own + _SKEWNESS_FRAMES * GUMBEL_SKEWNESS) / (freedom + _SKEWNESS_FRAMES)
-    skewness = min(max(skewness, _SKEWNESS[0]), _SKEWNESS[1])
-    half = 1.0 + skewness**2 / 2.0
-    root = skewness * math.sqrt(1.0 + skewness**2 / 4.0)
-    w = math.cbrt(half + root) + math.cbrt(half - root) - 1.0
-    return deviation / math.sqrt(w - 1.0) - mean
-
-
-def threshold_of(scores: Sequence[float], groups: Sequence[str], *, false_reject: float) -> Threshold:
-    """Prediction limit for a new frame of a new group, on log scores: see the module.
-
-    exp(mean + t(1 - p, freedom) sqrt(variance + variance of the mean)) - shift; with one frame a group that
-    is Student's mean + t(1 - p, n - 1) sd sqrt(1 + 1/n). The interval takes the standard error of a normal
-    quantile, sqrt(variance of the mean + variance t^2 / (2 freedom)).
+    The mean by which ``above`` scores exceed the one below them is known as well as there are such scores: a
+    further one exceeds it by x with probability (1 + x / (above mean))^-above, which is for an exponential
+    law what Student's is for a normal one.
 
     Args:
-        scores: of normals that nothing was fitted on.
-        groups: of each.
-        false_reject: p, the share of new normals that may be above it.
+        values: in descending order.
+        weights: of each; they sum to one.
+    """
+    above = int(np.searchsorted(np.cumsum(weights), _HIGHEST, side="right"))
+    if above < 2 or above >= len(values):
+        return float(values[0])
+    base, kept = float(values[above]), weights[:above]
+    mean = float(kept @ (values[:above] - base)) / float(kept.sum())
+    return base + above * mean * (math.pow(max(float(kept.sum()) / share, 1.0), 1.0 / above) - 1.0)
+
+
+def limits_of(
+    scores: Sequence[float], groups: Sequence[str], *, false_reject: float, review_share: float
+) -> Limits:
+    """The two limits, from scores of normals that nothing was fitted on.
+
+    ``reach`` is a prediction limit for a new frame of a new group, mean + t(1 - false_reject, freedom)
+    sqrt(variance + variance of the mean); with one frame a group that is Student's
+    mean + t(1 - p, n - 1) sd sqrt(1 + 1/n). Its interval takes the standard error of a normal quantile,
+    sqrt(variance of the mean + variance t^2 / (2 freedom)).
+
+    The pass limit is the lowest score of a normal such that at most ``false_reject + review_share`` of the
+    good parts of a new lot are above it, whatever law they follow, so long as lots can change places: with K
+    lots, (1 + K w) / (K + 1) are, w being the weight of the normals above it, each lot weighing the same
+    (hierarchical conformal prediction: Lee, Barber, Willett, "Distribution-free inference with hierarchical
+    data", 2023). Fewer than 1 / share lots cannot promise so little: then it is the highest score that was
+    seen, and ``promise`` says what can be promised. It is never above ``reach``.
+
+    The reject limit is the highest of three: ``reach``, ``seen``, and where the highest fifth of the scores,
+    thinning out exponentially, leave a share ``false_reject`` above: maxima are skewed.
+
+    Args:
+        scores: of normals that nothing was fitted on; at least one.
+        groups: lot or recording of each.
+        false_reject: share of new normals that may be above ``reach``.
+        review_share: further share of new normals that may be above ``passes``.
     """
     values = np.asarray(scores, np.float64)
-    shift = origin(values, groups)
-    floor = max(_LEAST * (float(np.median(values)) + shift), 1e-6)
-    logs = np.log(np.maximum(values + shift, floor))
-    found = Components.of(logs, groups)
-    reach = float(special.stdtrit(found.freedom, 1.0 - false_reject))
-    limit = found.mean + reach * math.sqrt(found.variance + found.of_mean)
-    error = 1.96 * math.sqrt(found.of_mean + found.variance * reach**2 / (2.0 * found.freedom))
-    value, low, high = (math.exp(one) - shift for one in (limit, limit - error, limit + error))
-    return Threshold(
-        value=value,
-        low=low,
-        high=high,
+    found = Components.of(values, groups)
+    step = float(special.stdtrit(found.freedom, 1.0 - false_reject))
+    reach = found.mean + step * math.sqrt(found.variance + found.of_mean)
+    error = 1.96 * math.sqrt(found.of_mean + found.variance * step**2 / (2.0 * found.freedom))
+    order = np.argsort(-values, kind="stable")
+    weights = group_weights(groups)[order]
+    # The first that is kept although the share is full closes it: a limit may lie there.
+    kept = int(np.searchsorted(np.cumsum(weights), TAIL)) + 1
+    highest = zip(values[order][:kept].tolist(), weights[:kept].tolist(), strict=True)
+    limits = Limits(
+        passes=reach,
+        rejects=max(reach, float(values.max()), _thinning(values[order], weights, false_reject)),
+        reach=reach,
+        low=reach - error,
+        high=reach + error,
+        seen=float(values.max()),
+        promise=1.0,
         mean=found.mean,
         deviation=math.sqrt(found.variance),
-        shift=shift,
         freedom=found.freedom,
         groups=len(set(groups)),
         frames=len(scores),
         false_reject=false_reject,
+        review_share=review_share,
+        tail=tuple(highest),
     )
+    passes, promise = limits._pass_limit()
+    return replace(limits, passes=passes, promise=promise)

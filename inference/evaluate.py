@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import metrics
+from inference.calibration import Limits
 from inference.datasets.base import Dataset, Item
 from inference.errors import DatasetError, InferenceError, NoPart, NoReading, NotFinite
 from inference.exhibits import Seen, Showcase
@@ -39,7 +40,12 @@ class Other(Protocol):
 
     @property
     def threshold(self) -> float:
-        """A score above it would be a defect."""
+        """A score above it would be rejected."""
+        ...
+
+    @property
+    def pass_limit(self) -> float:
+        """A score above it would not pass."""
         ...
 
     @property
@@ -62,8 +68,13 @@ class Finding(Seen, Protocol):
         ...
 
     @property
-    def branch_thresholds(self) -> Mapping[str, float]:
-        """A branch's score above it would be a defect; a branch without one has no rates."""
+    def pass_limit(self) -> float:
+        """A score above it does not pass."""
+        ...
+
+    @property
+    def branch_limits(self) -> Mapping[str, Limits]:
+        """By which each branch would decide, were it alone; a branch without limits has no rates."""
         ...
 
     @property
@@ -99,7 +110,8 @@ class Inspects(Protocol):
 class _Column:
     """What one row of the table said of the test frames, by index into the items; filled while inspecting."""
 
-    threshold: float | None = None
+    limits: tuple[float, float] | None = None
+    """Up to the first a part passes, above the second it is rejected."""
     scores: dict[int, float] = field(default_factory=dict)
     counts: PixelCounts = field(default_factory=PixelCounts)
     outlined: list[int] = field(default_factory=list)
@@ -165,16 +177,19 @@ def evaluate(
             answer = _study(inspector, sample, mode, item, everything=full)
             if answer is None:
                 continue
-            _record(by_mode[mode], index, item, answer.score, answer.threshold, answer.map, outline)
+            own = (answer.pass_limit, answer.threshold)
+            _record(by_mode[mode], index, item, answer.score, own, answer.map, outline)
             if not full:
                 continue
             shown.show(item, sample, mask, answer)
             for name, score in answer.branches.items():
-                column, limit = branches.setdefault(name, _Column()), answer.branch_thresholds.get(name)
-                _record(column, index, item, score, limit, answer.branch_maps[name], outline)
+                column, limits = branches.setdefault(name, _Column()), answer.branch_limits.get(name)
+                ends = None if limits is None else (limits.passes, limits.rejects)
+                _record(column, index, item, score, ends, answer.branch_maps[name], outline)
             for rule, other in answer.alternatives.items():
                 column = fusions.setdefault(f"{mode.value.lower()}:{rule}", _Column())
-                _record(column, index, item, other.score, other.threshold, other.map, outline)
+                ends = (other.pass_limit, other.threshold)
+                _record(column, index, item, other.score, ends, other.map, outline)
         if progress is not None:
             progress("inspect", index + 1, len(items))
 
@@ -278,7 +293,7 @@ def _record(
     index: int,
     item: Item,
     score: float,
-    threshold: float | None,
+    limits: tuple[float, float] | None,
     values: NDArray[np.float32],
     outline: Outline | None,
 ) -> None:
@@ -287,7 +302,7 @@ def _record(
             f"{item.split}/{item.label}/{item.name}: its score ({score}) or a value of its map is not finite"
         )
     column.scores[index] = score
-    column.threshold = threshold
+    column.limits = limits
     if outline is not None:
         column.counts.add(values, outline)
         column.outlined.append(index)
@@ -318,8 +333,10 @@ def _measure(column: _Column, truth: _Truth) -> tuple[Metrics, NDArray[np.float6
 def _rates(column: _Column, truth: _Truth, chosen: NDArray[np.int64], of: int | None = None) -> Metrics:
     """The figures that rest on image scores alone, over ``chosen`` frames out of ``of``."""
     defective = truth.defective[chosen]
+    limits = column.limits
     known = Metrics(
-        threshold=column.threshold,
+        pass_limit=None if limits is None else limits[0],
+        threshold=None if limits is None else limits[1],
         inspected=int(chosen.size),
         left_out=(truth.defective.size if of is None else of) - int(chosen.size),
         good=int((~defective).sum()),
@@ -329,13 +346,12 @@ def _rates(column: _Column, truth: _Truth, chosen: NDArray[np.int64], of: int | 
         return known
     scores = np.array([column.scores[int(i)] for i in chosen])
     weights = truth.weights(chosen)
-    limit = column.threshold
 
     def rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Measure:
         return Measure(float(hits[among].mean()), metrics.share_interval(hits[among], weights[:, among]))
 
     precision, f1 = metrics.resampled_precision(scores, defective, weights)
-    return replace(
+    found = replace(
         known,
         i_auroc=Measure(
             metrics.i_auroc(scores, defective),
@@ -343,8 +359,17 @@ def _rates(column: _Column, truth: _Truth, chosen: NDArray[np.int64], of: int | 
         ),
         i_ap=Measure(metrics.average_precision(scores, defective), metrics.interval(precision)),
         f1_max=Measure(metrics.f1_max(scores, defective), metrics.interval(f1)),
-        false_reject_rate=Measure() if limit is None else rate(scores > limit, ~defective),
-        miss_rate=Measure() if limit is None else rate(scores <= limit, defective),
+    )
+    if limits is None:
+        return found
+    passed, rejected = scores <= min(limits), scores > limits[1]
+    held = ~passed & ~rejected
+    return replace(
+        found,
+        false_reject_rate=rate(rejected, ~defective),
+        good_review_rate=rate(held, ~defective),
+        miss_rate=rate(passed, defective),
+        defect_review_rate=rate(held, defective),
     )
 
 

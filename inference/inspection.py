@@ -40,11 +40,13 @@ class Inspection:
 
     Attributes:
         mode: which sensors the score rests on; None where there is an error.
-        score, threshold: on the fused scale of ``mode``; above the threshold is a defect.
+        score: on the fused scale of ``mode``.
+        threshold, pass_limit: on the same scale: above the threshold the part is rejected, up to the pass
+            limit it may pass, between them a person looks.
         coverage: share of the inspected region with valid readings, 0 to 1.
         branches: calibrated score of each branch that took part.
-        regions: where the map is above the threshold, in pixels of the colour frame (of the depth frame in
-            DEPTH mode).
+        regions: of a part that does not pass, where the map is above the pass limit; in pixels of the colour
+            frame (of the depth frame in DEPTH mode).
         heatmap: the fused map; None where there is an error.
         degraded: why a sensor was not used, as ``depth:absent``.
         degraded_pass: whether this mode may PASS by itself; always true for FUSED.
@@ -60,6 +62,7 @@ class Inspection:
     mode: Mode | None
     score: float | None
     threshold: float | None
+    pass_limit: float | None
     coverage: float
     branches: Mapping[str, float]
     regions: tuple[Region, ...]
@@ -79,6 +82,7 @@ class Inspection:
             mode=None,
             score=None,
             threshold=None,
+            pass_limit=None,
             coverage=0.0,
             branches={},
             regions=(),

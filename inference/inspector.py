@@ -77,7 +77,7 @@ class Inspector:
         bundle_hash: sha256 (hex) of the manifest, which holds the digest of the tensors.
         preparation: sizes, region of interest and tiles.
         fusion: the rule that decides.
-        thresholds: of that rule, for each mode that the product has.
+        limits: of that rule, for each mode that the product has.
         sketches: what good parts look like, as far as the bundle says.
     """
 
@@ -122,7 +122,7 @@ class Inspector:
             )
         self.fusion = fusion
         self._rule = self._point.rules[fusion]
-        self.thresholds = self._point.thresholds[fusion]
+        self.limits = self._point.limits[fusion]
         self.sketches = Sketches.from_maps(self._point.sketches.get(fusion), manifest.get("levels"))
         granted = read_grants(bundle.path, bundle.digest)
         self._may_pass = {mode: mode is Mode.FUSED or mode in granted for mode in Mode}
@@ -228,18 +228,19 @@ class Inspector:
         sensors, found, measured = evidence.sensors, evidence.found, evidence.measured
         start = perf_counter()
         score, branches = self._score(measured, sensors.mode)
-        threshold = self.thresholds[sensors.mode]
+        limits = self.limits[sensors.mode]
         canvas = self._canvas(measured, sensors.mode, self._rule, 0.0)
         heat = self._over_frame(canvas, sensors.mode, 0.0)
         regions: tuple[Region, ...] = ()
-        if score > threshold.value:
-            regions = self._regions(canvas, measured, sensors.mode, threshold.value)
-        heatmap = HeatmapArray.of(heat, threshold.value)
+        if score > limits.passes:
+            regions = self._regions(canvas, measured, sensors.mode, limits.passes)
+        heatmap = HeatmapArray.of(heat, limits.rejects)
         add(timings, "fuse", perf_counter() - start)
         return Inspection(
             mode=sensors.mode,
             score=score,
-            threshold=threshold.value,
+            threshold=limits.rejects,
+            pass_limit=limits.passes,
             coverage=sensors.coverage,
             branches=branches,
             regions=regions,
@@ -287,13 +288,15 @@ class Inspector:
                 canvas = self._canvas(measured, mode, rule, outside)
                 others[name] = Alternative(
                     rule.score(measured, names, mode),
-                    self._point.thresholds[name][mode].value,
+                    self._point.limits[name][mode].rejects,
+                    self._point.limits[name][mode].passes,
                     self._over_frame(canvas, mode, outside),
                 )
         return Study(
             mode=mode,
             score=score,
-            threshold=self.thresholds[mode].value,
+            threshold=self.limits[mode].rejects,
+            pass_limit=self.limits[mode].passes,
             coverage=sensors.coverage,
             degraded=sensors.degraded,
             branches=branches,
@@ -301,7 +304,7 @@ class Inspector:
             branch_maps=singles,
             low=low,
             alternatives=others,
-            branch_thresholds={name: self._point.branch_thresholds[name].value for name in names},
+            branch_limits={name: self._point.branch_limits[name] for name in names},
         )
 
     def _measure(self, sample: Sample, mode: Mode | None, timings: dict[str, float]) -> _Measurement:

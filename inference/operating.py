@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from inference.baseline import Baseline
 from inference.branches.base import Branch, Reduce
-from inference.calibration import LARGEST, Scale, Threshold, scale_of, threshold_of
+from inference.calibration import LARGEST, Limits, Scale, limits_of, scale_of
 from inference.disagreement import Disagreement, SideMaps
 from inference.errors import BundleError
 from inference.features.base import sub
@@ -34,26 +35,26 @@ Kinds = Mapping[Mode, Sequence[type[Branch]]]
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """Everything between a branch's map and a score with its threshold.
+    """Everything between a branch's map and a score with its limits.
 
     Attributes:
         kinds: branches of each mode.
         baselines: what normals always show, by branch.
-        rules: by name; each with thresholds of its own.
-        thresholds: by rule, then by mode.
-        branch_thresholds: of each branch's calibrated image score alone; nothing is decided by them.
+        rules: by name; each with limits of its own.
+        limits: by rule, then by mode.
+        branch_limits: of each branch's calibrated image score alone; nothing is decided by them.
         calibrated: the rule of that name, whose scales give each branch's score.
         published: the rule "cmdr".
         disagreement: of the two sensors; None for a product with one.
-        sketches: of the scores that the thresholds were set by, by rule and mode name, as the manifest has
+        sketches: of the scores that the limits were set by, by rule and mode name, as the manifest has
             them; empty in bundles from before there were any.
     """
 
     kinds: Kinds
     baselines: Mapping[str, Baseline]
     rules: Mapping[str, Rule]
-    thresholds: Mapping[str, Mapping[Mode, Threshold]]
-    branch_thresholds: Mapping[str, Threshold]
+    limits: Mapping[str, Mapping[Mode, Limits]]
+    branch_limits: Mapping[str, Limits]
     calibrated: Calibrated
     published: Cmdr
     disagreement: Disagreement | None
@@ -69,6 +70,7 @@ class OperatingPoint:
         *,
         distances: bool,
         false_reject: float,
+        review_share: float,
         report: Progress,
     ) -> Self:
         """From maps of normals that the branches were not fitted on.
@@ -80,7 +82,8 @@ class OperatingPoint:
             layout: of the tiles.
             distances: whether maps are distances in [0, 2]; others are divided by their medians before the
                 published formula.
-            false_reject: share of good frames that may be above a threshold.
+            false_reject: share of good frames that may be rejected.
+            review_share: further share of good frames that may not pass.
             report: progress.
         """
         branches = next(iter(kinds.values()))
@@ -120,30 +123,26 @@ class OperatingPoint:
             for rule, by_mode in found.items():
                 for mode, values in by_mode.items():
                     values.append(rules[rule].score(measured, _names(kinds[mode]), mode))
-            report("thresholds", index + 1, len(seen))
-        thresholds = {
-            rule: {
-                mode: threshold_of(values, groups, false_reject=false_reject)
-                for mode, values in by_mode.items()
-            }
+            report("limits", index + 1, len(seen))
+        set_by = partial(limits_of, groups=groups, false_reject=false_reject, review_share=review_share)
+        limits = {
+            rule: {mode: set_by(values) for mode, values in by_mode.items()}
             for rule, by_mode in found.items()
         }
         alone = {
-            kind.name: threshold_of(
-                [calibrated.branch_scores(_only(one), [kind.name])[kind.name] for one in scores],
-                groups,
-                false_reject=false_reject,
+            kind.name: set_by(
+                [calibrated.branch_scores(_only(one), [kind.name])[kind.name] for one in scores]
             )
             for kind in branches
         }
         sketches = {
             rule: {
-                mode.value: ScoreSketch.of(values, groups, thresholds[rule][mode].value).to_map()
+                mode.value: ScoreSketch.of(values, groups, limits[rule][mode].rejects).to_map()
                 for mode, values in by_mode.items()
             }
             for rule, by_mode in found.items()
         }
-        return cls(kinds, baselines, rules, thresholds, alone, calibrated, published, disagreement, sketches)
+        return cls(kinds, baselines, rules, limits, alone, calibrated, published, disagreement, sketches)
 
     def names(self, mode: Mode) -> list[str]:
         """The branches of a mode."""
@@ -165,9 +164,9 @@ class OperatingPoint:
             "calibration": {name: asdict(scale) for name, scale in self.calibrated.scales.items()},
             "thresholds": {
                 rule: {mode.value: one.to_map() for mode, one in by_mode.items()}
-                for rule, by_mode in self.thresholds.items()
+                for rule, by_mode in self.limits.items()
             },
-            "branch_thresholds": {name: one.to_map() for name, one in self.branch_thresholds.items()},
+            "branch_thresholds": {name: one.to_map() for name, one in self.branch_limits.items()},
             "sketches": self.sketches,
         }
 
@@ -206,10 +205,9 @@ class OperatingPoint:
         published = Cmdr.from_map(values.get("cmdr_medians"), layout)
         rules = _rules(calibrated, published, disagreement, branches)
         stored = table(values, "thresholds", where)
-        thresholds = {
+        limits = {
             rule: {
-                mode: Threshold.from_map(table(table(stored, rule, where), mode.value, where))
-                for mode in kinds
+                mode: Limits.from_map(table(table(stored, rule, where), mode.value, where)) for mode in kinds
             }
             for rule in rules
         }
@@ -218,8 +216,8 @@ class OperatingPoint:
             kinds,
             baselines,
             rules,
-            thresholds,
-            {kind.name: Threshold.from_map(table(alone, kind.name, where)) for kind in branches},
+            limits,
+            {kind.name: Limits.from_map(table(alone, kind.name, where)) for kind in branches},
             calibrated,
             published,
             disagreement,

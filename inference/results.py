@@ -14,7 +14,7 @@ from schemas.verdict import Mode
 
 IMAGE_FIGURES = ("i_auroc", "i_ap", "f1_max")
 PIXEL_FIGURES = ("p_auroc", "p_ap", "aupro_30", "aupro_10", "aupro_05", "aupro_01")
-RATES = ("false_reject_rate", "miss_rate")
+RATES = ("false_reject_rate", "good_review_rate", "miss_rate", "defect_review_rate")
 FIGURES = (*IMAGE_FIGURES, *PIXEL_FIGURES, *RATES)
 
 
@@ -34,7 +34,9 @@ class Metrics:
         i_auroc, i_ap, f1_max: of image scores: AUROC, average precision, best F1 over all thresholds.
         p_auroc, p_ap, aupro_30, aupro_10, aupro_05, aupro_01: of pixels; AUPRO up to 30, 10, 5 and 1 % false
             positives. ``binning``: how far any of them can be off through counting in bins.
-        false_reject_rate, miss_rate: at ``threshold``, as shipped; None where there is none.
+        false_reject_rate, good_review_rate: shares of good parts above ``threshold``, and between
+            ``pass_limit`` and it, as shipped; None where there are no limits.
+        miss_rate, defect_review_rate: shares of defects that pass, and that lie between the limits.
         inspected, left_out: frames. good, defects: of those inspected.
     """
 
@@ -48,9 +50,12 @@ class Metrics:
     aupro_05: Measure = Measure()
     aupro_01: Measure = Measure()
     false_reject_rate: Measure = Measure()
+    good_review_rate: Measure = Measure()
     miss_rate: Measure = Measure()
+    defect_review_rate: Measure = Measure()
     binning: float | None = None
     threshold: float | None = None
+    pass_limit: float | None = None
     inspected: int = 0
     left_out: int = 0
     good: int = 0
@@ -68,7 +73,7 @@ class Metrics:
             measure = self.of(name)
             out[name] = measure.value
             out[f"{name}_interval"] = None if measure.interval is None else list(measure.interval)
-        for name in ("binning", "threshold", "inspected", "left_out", "good", "defects"):
+        for name in ("binning", "threshold", "pass_limit", "inspected", "left_out", "good", "defects"):
             out[name] = getattr(self, name)
         return out
 

@@ -121,6 +121,7 @@ def teach(
         preparation.layout,
         distances=profile.distances,
         false_reject=settings.false_reject,
+        review_share=settings.review_share,
         report=report,
     )
     tensors = {f"features.{key}": tensor for key, tensor in features.tensors().items()}

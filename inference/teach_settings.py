@@ -23,7 +23,8 @@ class TeachSettings:
         folds: of the teaching frames, by group, each scored by what the others taught; 0 sets thresholds on
             validation frames alone. None takes 5, and 0 where heads are trained: they would be trained anew
             for each fold.
-        false_reject: share of good frames that may be above the threshold.
+        false_reject: share of good frames that may be rejected.
+        review_share: further share of good frames that may be held for review.
         least_coverage: depth with fewer valid readings than this share of the region counts as absent.
         fusion: the rule that decides: "calibrated", "cmdr", "modulated" or "dual".
         profile: "compact" or "reference".
@@ -45,6 +46,7 @@ class TeachSettings:
     tile_overlap: float = 0.125
     folds: int | None = None
     false_reject: float = 0.01
+    review_share: float = 0.04
     least_coverage: float = 0.2
     fusion: str = CALIBRATED
     profile: str = "compact"
@@ -68,7 +70,8 @@ class TeachSettings:
             ("tile_pixels", 64, 16_384),
             ("tile_overlap", 0.0, 0.5),
             ("folds", 0, 20),
-            ("false_reject", 1e-4, 0.2),
+            ("false_reject", 1e-4, 0.1),
+            ("review_share", 0.0, 0.2),
             ("least_coverage", 0.0, 1.0),
             ("epochs", 1, 10_000),
             ("learning_rate", 1e-7, 1.0),

@@ -14,6 +14,8 @@ class ReasonCode(StrEnum):
 
     COVERAGE = "coverage"
     """REVIEW: too little of the part has valid readings."""
+    BETWEEN = "between"
+    """REVIEW: above every good part that was seen, or that is likely; below what good parts cannot reach."""
     DEGRADED = "degraded"
     """REVIEW: scored by fewer sensors than the station has, which may not pass parts alone."""
     DEADLINE = "deadline"

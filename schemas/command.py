@@ -7,8 +7,11 @@ that reads it from its begin knows what holds. What each action means and which 
 action    key                target       value                     besides
 ========= ================== ============ ========================= =============================
 ACTIVATE  activate/PRODUCT   ``*``        version                   product, previous, digest
-THRESHOLD threshold/PRODUCT/ ``*``        ``MODE=NUMBER@VERSION``   product
-          MODE                            or ``MODE=taught@...``
+THRESHOLD threshold/PRODUCT/ ``*``        ``MODE=NUMBER@VERSION``,  product
+          MODE                            ``MODE=PASS..NUMBER@..``
+                                          or ``MODE=taught@...``
+CONFIRM   confirm/PART       the part     ``MODE=SCORE@VERSION`` or product, digest
+                                          ``MODE=withdrawn@...``
 PRODUCT   product/STATION    the station  the product that is next  since
 DRAIN     drain/TARGET       worker, ``*``
 ========= ================== ============ ========================= =============================
@@ -23,11 +26,13 @@ from typing import Any, ClassVar
 
 from schemas.errors import InvalidField
 from schemas.fields import INT64_MAX, Fields, check
-from schemas.part import checked_station
+from schemas.part import PartKey, checked_station
 from schemas.verdict import Mode
 
 TAUGHT = "taught"
-"""In place of a threshold's number: the one that the bundle was taught with."""
+"""In place of a threshold's number: the limits that the bundle was taught with."""
+WITHDRAWN = "withdrawn"
+"""In place of a confirmed part's score: what was said of it is taken back."""
 MAX_PREVIOUS = 16
 MAX_PRODUCT = 128
 """Characters, as in a frame."""
@@ -39,7 +44,10 @@ class Action(StrEnum):
     ACTIVATE = "activate"
     """Score ``product`` with the version ``value`` of its bundle from now on."""
     THRESHOLD = "threshold"
-    """Set a threshold of ``product``: ``value`` is ``MODE=NUMBER@VERSION``, for that version only."""
+    """Set the limits of ``product``: ``value`` is ``MODE=NUMBER@VERSION``, for that version only; with
+    ``PASS..NUMBER`` parts between the two go to REVIEW."""
+    CONFIRM = "confirm"
+    """A person has looked at the part ``target``, which had this score, and says that it is good."""
     PRODUCT = "product"
     """The next part of the station ``target`` is of product ``value``."""
     DRAIN = "drain"
@@ -52,32 +60,85 @@ class ThresholdSetting:
 
     Attributes:
         mode: whose threshold.
-        number: on the fused score's scale; None: the one that the bundle was taught with.
+        number: on the fused score's scale: above it a part is rejected; None: the limits that the bundle was
+            taught with.
         version: the only version of the product's bundle that it holds for.
+        pass_limit: on the same scale, at most ``number``: up to it a part passes; None: up to ``number``.
+
+    Raises:
+        InvalidField: a number that is not finite, or a pass limit above it.
     """
 
     mode: Mode
     number: float | None
     version: str
+    pass_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.number, self.pass_limit):
+            check(value is None or math.isfinite(value), f"threshold {self}: {value} is not finite")
+        if self.pass_limit is not None:
+            check(
+                self.number is not None and self.pass_limit <= self.number,
+                f"threshold {self}: the pass limit is above the reject limit",
+            )
 
     def __str__(self) -> str:
-        return f"{self.mode.value}={TAUGHT if self.number is None else repr(self.number)}@{self.version}"
+        number = TAUGHT if self.number is None else repr(self.number)
+        between = "" if self.pass_limit is None else f"{self.pass_limit!r}.."
+        return f"{self.mode.value}={between}{number}@{self.version}"
 
     @classmethod
     def parse(cls, text: str) -> ThresholdSetting:
-        """Back from its text. Raises InvalidField: not ``MODE=NUMBER@VERSION`` with a finite number."""
+        """Back from its text. Raises InvalidField: not ``MODE=NUMBER@VERSION`` or ``PASS..NUMBER``."""
+        name, _, rest = text.partition("=")
+        numbers, _, version = rest.partition("@")
+        low, dots, number = numbers.rpartition("..")
+        try:
+            mode = Mode(name)
+            value = None if number == TAUGHT else float(number)
+            pass_limit = float(low) if dots else None
+        except ValueError:
+            raise InvalidField(
+                f"threshold {text!r}: expected MODE=NUMBER@VERSION or MODE=PASS..NUMBER@VERSION,"
+                f" MODE one of {', '.join(Mode)}"
+            ) from None
+        check(bool(version), f"threshold {text!r}: the version that it holds for is missing")
+        return cls(mode=mode, number=value, version=version, pass_limit=pass_limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """What the value of a CONFIRM command says.
+
+    Attributes:
+        mode: that the part was scored in.
+        score: that it had; None: what was said of the part is taken back.
+        version: of the bundle that scored it.
+    """
+
+    mode: Mode
+    score: float | None
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.mode.value}={WITHDRAWN if self.score is None else repr(self.score)}@{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> Confirmation:
+        """Back from its text. Raises InvalidField: not ``MODE=SCORE@VERSION`` with a finite score."""
         name, _, rest = text.partition("=")
         number, _, version = rest.partition("@")
         try:
             mode = Mode(name)
-            value = None if number == TAUGHT else float(number)
+            score = None if number == WITHDRAWN else float(number)
         except ValueError:
             raise InvalidField(
-                f"threshold {text!r}: expected MODE=NUMBER@VERSION, MODE one of {', '.join(Mode)}"
+                f"confirmation {text!r}: expected MODE=SCORE@VERSION, MODE one of {', '.join(Mode)}"
             ) from None
-        check(value is None or math.isfinite(value), f"threshold {text!r}: {number} is not finite")
-        check(bool(version), f"threshold {text!r}: the version that it holds for is missing")
-        return cls(mode=mode, number=value, version=version)
+        check(score is None or math.isfinite(score), f"confirmation {text!r}: {number} is not finite")
+        check(bool(version), f"confirmation {text!r}: the version of the bundle is missing")
+        return cls(mode=mode, score=score, version=version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,20 +150,23 @@ class Command:
         action: what to do.
         issued_at: nanoseconds since the epoch. Of ``product``: when the line first said the new product;
             parts captured from then on are judged by its bundle.
-        target: of ``drain`` a worker's name or ``*``; of ``product`` a station; else ``*``.
+        target: of ``drain`` a worker's name or ``*``; of ``product`` a station; of ``confirm`` a part key;
+            else ``*``.
         product: whose bundle; ``product`` names the new one in ``value``.
-        value: of ``activate`` the version; of ``threshold`` MODE=NUMBER@VERSION, or MODE=taught@VERSION; of
-            ``product`` the product that is next; None of ``drain``.
+        value: of ``activate`` the version; of ``threshold`` MODE=NUMBER@VERSION,
+            MODE=PASS..NUMBER@VERSION or MODE=taught@VERSION; of ``confirm`` MODE=SCORE@VERSION or
+            MODE=withdrawn@VERSION; of ``product`` the product that is next; None of ``drain``.
         since: of ``product``, nanoseconds since the epoch: when the line last said the old product. Parts
             captured from then until ``issued_at`` could be of either and are not passed. None: as
             ``issued_at``.
         previous: of ``activate``, the versions that were active before, the newest first: what a rollback
             takes.
         digest: of ``activate``, sha256 (hex) of the manifest that is meant; None: whatever has that version.
+            Of ``confirm``, that of the bundle that scored the part.
 
     Raises:
         InvalidField: an action that needs a product, a value or a station and has none, a product that no
-            frame could name, or ``since`` behind ``issued_at``.
+            frame could name, a part key that is none, or ``since`` behind ``issued_at``.
     """
 
     KIND: ClassVar[str] = "command"
@@ -121,9 +185,12 @@ class Command:
         check(1 <= len(self.id) <= 128, f"command id {self.id!r}: expected 1 to 128 characters")
         if self.action is not Action.DRAIN and not self.value:
             raise InvalidField(f"command {self.action.value}: needs a value")
-        if self.action in (Action.ACTIVATE, Action.THRESHOLD) and not self.product:
+        if self.action in (Action.ACTIVATE, Action.THRESHOLD, Action.CONFIRM) and not self.product:
             raise InvalidField(f"command {self.action.value}: needs a product")
         product = self.product
+        if self.action is Action.CONFIRM:
+            PartKey.parse(self.target)
+            check(bool(self.digest), "command confirm: needs the digest of the bundle that scored the part")
         if self.action is Action.PRODUCT:
             checked_station(self.target)
             product = self.value
@@ -152,6 +219,8 @@ class Command:
                 text = f"threshold/{self.product}/{mode}"
             case Action.PRODUCT:
                 text = f"product/{self.target}"
+            case Action.CONFIRM:
+                text = f"confirm/{self.target}"
             case Action.DRAIN:
                 text = f"drain/{self.target}"
         return text.encode()

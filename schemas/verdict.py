@@ -124,7 +124,10 @@ class Verdict:
         worker: who decided it.
         mode: which sensors the score rests on; None where nothing was scored.
         heatmap_key: the key in Redis under which its heatmap is; None where none was kept.
-        score, threshold: on the fused scale of ``mode``; a score above the threshold is a defect.
+        score: on the fused scale of ``mode``.
+        threshold: on the same scale; a score above it is REJECT.
+        pass_limit: on the same scale; a score above it is never PASS, and between it and the threshold the
+            part is REVIEW. Absent in verdicts of before there were two limits: there it is the threshold.
         degraded: why fewer sensors than the station has were used, or why trust is reduced; codes.
         coverage: share of the inspected region with valid readings, 0 to 1.
         foreground: what told the part from the belt: its own ``depth``, the station's last good
@@ -153,6 +156,7 @@ class Verdict:
     mode: Mode | None = None
     score: float | None = None
     threshold: float | None = None
+    pass_limit: float | None = None
     degraded: tuple[str, ...] = ()
     coverage: float = 0.0
     branches: dict[str, float] = field(default_factory=dict)
@@ -167,7 +171,10 @@ class Verdict:
     foreground: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("score", self.score), ("threshold", self.threshold)):
+        if self.pass_limit is None:
+            object.__setattr__(self, "pass_limit", self.threshold)
+        for name in ("score", "threshold", "pass_limit"):
+            value = getattr(self, name)
             check(value is None or math.isfinite(value), f"verdict {self.part}: {name} {value} is not finite")
         check(
             0.0 <= self.coverage <= 1.0,
@@ -187,10 +194,9 @@ class Verdict:
                 raise InvalidField(f"verdict {self.part}: PASS without mode, score, threshold and bundle")
             assert self.score is not None
             assert self.threshold is not None
-            check(
-                self.score <= self.threshold,
-                f"verdict {self.part}: PASS with score {self.score} above {self.threshold}",
-            )
+            assert self.pass_limit is not None
+            limit = min(self.pass_limit, self.threshold)
+            check(self.score <= limit, f"verdict {self.part}: PASS with score {self.score} above {limit}")
 
     def to_map(self) -> dict[str, Any]:
         """The map that travels."""
@@ -200,6 +206,7 @@ class Verdict:
             "mode": None if self.mode is None else self.mode.value,
             "score": self.score,
             "threshold": self.threshold,
+            "pass_limit": self.pass_limit,
             "degraded": list(self.degraded),
             "coverage": self.coverage,
             "branches": dict(self.branches),
@@ -228,6 +235,7 @@ class Verdict:
             mode=fields.choice("mode", Mode) if fields.has("mode") else None,
             score=fields.optional("score", fields.number),
             threshold=fields.optional("threshold", fields.number),
+            pass_limit=fields.optional("pass_limit", fields.number),
             degraded=fields.texts("degraded"),
             coverage=fields.number("coverage"),
             branches=fields.numbers("branches"),

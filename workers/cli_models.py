@@ -72,6 +72,9 @@ def teach(
     foreground: Annotated[bool, typer.Option(help="Tell the part from the belt around it.")] = True,
     fusion: Fusion = "calibrated",
     false_reject: Annotated[float, typer.Option(help="Share of good parts that may be rejected.")] = 0.01,
+    review_share: Annotated[
+        float, typer.Option(help="Further share of good parts that may be held for a person to look at.")
+    ] = 0.04,
     profile: Profile = "compact",
     precision: Precision = "float32",
     dino: Dino = None,
@@ -102,6 +105,7 @@ def teach(
         foreground=foreground,
         fusion=fusion,
         false_reject=false_reject,
+        review_share=review_share,
         profile=profile,
         precision=precision,
         reference=ReferenceSettings(grid=grid, precision=precision, published_heads=published_heads),

@@ -103,10 +103,17 @@ def rollback(
 
 def threshold(
     product: Product,
-    mode: Annotated[str, typer.Argument(metavar="FUSED|RGB|DEPTH", help="Whose threshold.")],
+    mode: Annotated[str, typer.Argument(metavar="FUSED|RGB|DEPTH", help="Whose limits.")],
     number: Annotated[
-        str, typer.Argument(metavar="NUMBER|taught", help="The threshold, or back to the taught one.")
+        str,
+        typer.Argument(
+            metavar="NUMBER|taught", help="Parts above it are rejected; or back to the taught limits."
+        ),
     ],
+    passes: Annotated[
+        float | None,
+        typer.Option("--pass", metavar="NUMBER", help="Parts above it, up to the threshold, go to REVIEW."),
+    ] = None,
     version: Annotated[
         str | None, typer.Option("--version", help="Of the bundle; the active one where not given.")
     ] = None,
@@ -117,16 +124,17 @@ def threshold(
     config: Config = None,
     log: Log = None,
 ) -> None:
-    """Set a threshold while the line runs. It holds for one version of the bundle, and verdicts show it.
+    """Set limits while the line runs. They hold for one version of the bundle, and verdicts show them.
 
-    A sensor that was granted to pass parts alone may not under a higher
-    threshold than the one its misses were measured at.
+    Without --pass one number is both: parts up to it pass, parts above it are
+    rejected. A sensor that was granted to pass parts alone may not under a
+    higher pass limit than the one its misses were measured at.
     """
     from workers.commands.local import settings_here
     from workers.commands.models import set_threshold
 
     settings = settings_here(config, models=models, model_store=store, kafka=kafka, redis=redis, log=log)
-    raise typer.Exit(set_threshold(settings, product, mode, number, version))
+    raise typer.Exit(set_threshold(settings, product, mode, number, version, passes))
 
 
 def push(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from inference.calibration import Limits
 from inference.inspection import Inspection
 from inference.sample import Sample
+from schemas.verdict import Mode
 from workers.errors import WorkerError
 
 
@@ -27,6 +29,11 @@ class Model(Protocol):
     @property
     def bundle_hash(self) -> str:
         """Digest of its manifest."""
+        ...
+
+    @property
+    def limits(self) -> Mapping[Mode, Limits]:
+        """What is passed and what is rejected, as taught, by mode."""
         ...
 
     def inspect(self, batch: Sequence[Sample]) -> list[Inspection]:

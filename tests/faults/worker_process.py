@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -30,6 +30,7 @@ from typing import Any
 
 import torch
 
+from inference.calibration import Limits
 from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.errors import CrosscheckError
@@ -62,6 +63,7 @@ class StandIn:
     slow_s: float = 0.0
     bundle_id: str = "stand-in/1"
     bundle_hash: str = STAND_IN_HASH
+    limits: Mapping[Mode, Limits] = field(default_factory=dict)
 
     def of(self, product: str) -> StandIn:
         """This one, for every product."""
@@ -90,6 +92,7 @@ def _evidence(score: float, mode: Mode) -> Inspection:
         mode=mode,
         score=score,
         threshold=1.0,
+        pass_limit=1.0,
         coverage=1.0,
         branches={"stand-in": score},
         regions=(),

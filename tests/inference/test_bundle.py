@@ -156,23 +156,26 @@ def test_a_manifest_without_end_is_not_read_whole(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "match"),
     [
-        ("value", 1e308, "is no number to reckon with"),
-        ("value", float("inf"), "Infinity"),
-        ("value", float("nan"), "NaN"),
-        ("value", 10**400, "is no number"),
-        ("value", 1e12, "expected a finite number of at most 1e"),
-        ("value", 1e6, "outside its own interval"),
-        ("value", -1e6, "outside its own interval"),
-        ("value", None, "is None"),
-        ("value", "4", "is '4'"),
-        ("value", True, "is True"),
-        ("deviation", -1, "threshold.deviation"),
-        ("freedom", -1, "threshold.freedom"),
+        ("passes", 1e308, "is no number to reckon with"),
+        ("rejects", float("inf"), "Infinity"),
+        ("passes", float("nan"), "NaN"),
+        ("passes", 10**400, "is no number"),
+        ("passes", 1e12, "expected a finite number of at most 1e"),
+        ("passes", 1e6, "somebody changed them"),
+        ("rejects", -1e6, "somebody changed them"),
+        ("reach", 1e6, "outside its own interval"),
+        ("reach", -1e6, "outside its own interval"),
+        ("passes", None, "is None"),
+        ("rejects", "4", "is '4'"),
+        ("seen", True, "is True"),
+        ("tail", [[1.0]], "limits.tail"),
+        ("deviation", -1, "limits.deviation"),
+        ("freedom", -1, "limits.freedom"),
         ("groups", 0, "expected counts"),
         ("frames", -5, "expected counts"),
     ],
 )
-def test_a_threshold_that_teaching_cannot_have_found_is_refused(
+def test_limits_that_teaching_cannot_have_found_are_refused(
     copy: Path, name: str, value: object, match: str
 ) -> None:
     point = json.loads((copy / MANIFEST).read_text())["point"]

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from inference.calibration import Limits
 from inference.datasets.base import GOOD, Item
 from inference.datasets.synthetic import SyntheticDataset
 from inference.errors import BadSample, DatasetError, NoPart, NoReading, NotFinite
@@ -32,6 +33,10 @@ class Other:
     threshold: float
     map: NDArray[np.float32]
 
+    @property
+    def pass_limit(self) -> float:
+        return self.threshold
+
 
 @dataclass(frozen=True)
 class Found:
@@ -41,8 +46,12 @@ class Found:
     branches: Mapping[str, float]
     map: NDArray[np.float32]
     branch_maps: Mapping[str, NDArray[np.float32]]
-    branch_thresholds: Mapping[str, float] = field(default_factory=dict)
+    branch_limits: Mapping[str, Limits] = field(default_factory=dict)
     alternatives: Mapping[str, Other] = field(default_factory=dict)
+
+    @property
+    def pass_limit(self) -> float:
+        return self.threshold
 
 
 @dataclass
@@ -83,7 +92,7 @@ class Reader:
             scores,
             fused,
             maps if branch_maps else {},
-            {"colour": 90.0},
+            {"colour": Limits.single(90.0)},
             {"sum": Other(float(total.max()), 0.15, total)} if alternatives else {},
         )
         return self.spoil(found)
@@ -134,7 +143,8 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 def test_the_keys_of_the_report_are_these() -> None:
     report = evaluate(Reader(), test_set(), bootstrap=50).to_json()
     figures: tuple[str, ...] = ("i_auroc", "i_ap", "f1_max", "p_auroc", "p_ap")
-    figures += ("aupro_30", "aupro_10", "aupro_05", "aupro_01", "false_reject_rate", "miss_rate")
+    figures += ("aupro_30", "aupro_10", "aupro_05", "aupro_01")
+    figures += ("false_reject_rate", "good_review_rate", "miss_rate", "defect_review_rate")
     assert figures == FIGURES
     assert list(report["modes"]) == ["FUSED", "RGB", "DEPTH"]
     assert list(report["branches"]) == ["colour", "shape"]

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from inference.calibration import Limits
 from inference.datasets.masks import read_defect, read_mask
 from inference.datasets.surface import SurfaceDataset
 from inference.errors import DatasetError
@@ -252,10 +253,10 @@ class Brightness:
 class Bright:
     """What it finds."""
 
-    mode, threshold = Mode.RGB, 100.0
+    mode, threshold, pass_limit = Mode.RGB, 100.0, 100.0
     branches: Mapping[str, float] = {}
     branch_maps: Mapping[str, NDArray[np.float32]] = {}
-    branch_thresholds: Mapping[str, float] = {}
+    branch_limits: Mapping[str, Limits] = {}
     alternatives: Mapping[str, Finding] = {}
 
     def __init__(self, values: NDArray[np.float32]) -> None:

@@ -51,10 +51,17 @@ def measured(one: Seen) -> Measured:
 
 @pytest.fixture(scope="module")
 def point() -> OperatingPoint:
-    frames = [[seen(k)] for k in range(24)]
-    groups = [f"lot{k // 4}" for k in range(24)]
+    frames = [[seen(k)] for k in range(48)]
+    groups = [f"lot{k // 4}" for k in range(48)]
     return OperatingPoint.fit(
-        frames, groups, KINDS, ONE, distances=False, false_reject=0.01, report=lambda *step: None
+        frames,
+        groups,
+        KINDS,
+        ONE,
+        distances=False,
+        false_reject=0.01,
+        review_share=0.04,
+        report=lambda *_: None,
     )
 
 
@@ -118,7 +125,7 @@ def test_a_branch_that_sees_nothing_vetoes_the_product_and_not_the_sum(point: Op
     for rule in (CALIBRATED, CMDR):
         scored = point.rules[rule]
         assert scored.score(half, names, Mode.FUSED) < scored.score(whole, names, Mode.FUSED)
-    limit = point.thresholds[CALIBRATED][Mode.FUSED].value
+    limit = point.limits[CALIBRATED][Mode.FUSED].rejects
     assert point.rules[CALIBRATED].score(half, names, Mode.FUSED) > limit
 
 
@@ -127,7 +134,7 @@ def test_a_branch_that_sees_nothing_vetoes_the_product_and_not_the_sum(point: Op
 def test_normals_lie_below_each_threshold_and_a_clear_spot_above(
     point: OperatingPoint, rule: str, mode: Mode
 ) -> None:
-    names, limit = point.names(mode), point.thresholds[rule][mode].value
+    names, limit = point.names(mode), point.limits[rule][mode].rejects
     normal = [point.rules[rule].score(point.measure([seen(k)], mode), names, mode) for k in range(100, 130)]
     spot = point.rules[rule].score(point.measure([seen(200, spot=9.0)], mode), names, mode)
     assert np.mean([score > limit for score in normal]) <= 0.1
@@ -144,7 +151,7 @@ def test_what_lies_outside_the_foreground_does_not_count(point: OperatingPoint) 
     hidden = rule.score(
         point.measure([seen(60, spot=9.0, foreground=elsewhere)], Mode.FUSED), names, Mode.FUSED
     )
-    limit = point.thresholds[CALIBRATED][Mode.FUSED].value
+    limit = point.limits[CALIBRATED][Mode.FUSED].rejects
     assert hidden <= limit < spot
     with pytest.raises(NoReading, match="no tile could be scored"):
         point.measure([seen(60, foreground=np.zeros((128, 128), bool))], Mode.FUSED)
@@ -158,8 +165,8 @@ def test_it_comes_back_from_a_bundle_bit_for_bit(point: OperatingPoint) -> None:
         for rule in point.rules:
             one, other = (p.measure([seen(7, spot=2.0)], mode) for p in (point, again))
             assert point.rules[rule].score(one, names, mode) == again.rules[rule].score(other, names, mode)
-            assert point.thresholds[rule][mode] == again.thresholds[rule][mode]
-    assert point.branch_thresholds == again.branch_thresholds
+            assert point.limits[rule][mode] == again.limits[rule][mode]
+    assert point.branch_limits == again.branch_limits
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def test_the_manifest_says_what_it_rests_on(bundle: Path, parts: SyntheticDatase
     assert manifest["fusion"] == "calibrated"
     for mode in ("FUSED", "RGB", "DEPTH"):
         one = manifest["point"]["thresholds"]["calibrated"][mode]
-        assert one["low"] < one["value"] < one["high"]
+        assert one["low"] < one["reach"] < one["high"]
+        assert one["passes"] <= one["rejects"]
         assert (one["groups"], one["frames"]) == (8, 24)
 
 

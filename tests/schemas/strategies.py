@@ -122,6 +122,10 @@ heartbeats = st.builds(
 )
 
 
+digests = st.just("0f" * 32)
+_TARGETS: dict[Action, st.SearchStrategy[str]] = {Action.PRODUCT: stations, Action.CONFIRM: parts.map(str)}
+
+
 @st.composite
 def _commands(draw: Any) -> Command:
     action = draw(st.sampled_from(Action))
@@ -129,12 +133,12 @@ def _commands(draw: Any) -> Command:
         id=draw(texts),
         action=action,
         issued_at=draw(times),
-        target=draw(stations if action is Action.PRODUCT else texts),
+        target=draw(_TARGETS.get(action, texts)),
         product=draw(texts),
         value=draw(texts),
         since=draw(st.none() | st.just(0)),
         previous=tuple(draw(st.lists(texts, max_size=MAX_PREVIOUS))),
-        digest=draw(st.none() | st.just("0f" * 32)),
+        digest=draw(digests if action is Action.CONFIRM else st.none() | digests),
     )
 
 

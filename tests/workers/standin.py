@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from inference.calibration import Limits
 from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.verdict import Mode
@@ -21,6 +22,7 @@ def inspection(
         mode=mode,
         score=score,
         threshold=1.0,
+        pass_limit=1.0,
         coverage=coverage,
         branches={"r2": score},
         regions=(),
@@ -45,6 +47,7 @@ class StandInModel:
 
     bundle_id = "widget/1"
     bundle_hash = "0" * 64
+    limits: Mapping[Mode, Limits] = {mode: Limits.single(1.0) for mode in Mode}
 
     def __init__(self, answer: Callable[[Sample], Inspection] = by_sensors) -> None:
         self.answer = answer

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from inference.bundle import read_bundle, write_bundle
+from inference.calibration import Limits
 from inference.datasets.open import open_dataset
 from inference.errors import BundleError, DatasetError, GrantRefused
 from inference.evaluate import evaluate as judge
@@ -41,8 +42,12 @@ class Found:
     map: Image
     branches: Mapping[str, float]
     branch_maps: Mapping[str, Image]
-    branch_thresholds: Mapping[str, float] = field(default_factory=dict)
+    branch_limits: Mapping[str, Limits] = field(default_factory=dict)
     alternatives: Mapping[str, Found] = field(default_factory=dict)
+
+    @property
+    def pass_limit(self) -> float:
+        return self.threshold
 
 
 class Brightest:

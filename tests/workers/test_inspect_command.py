@@ -243,6 +243,7 @@ def evidence(mode: Mode | None, seen: str | None, size: tuple[int, int]) -> Insp
         mode=mode,
         score=None if error else 9.0,
         threshold=None if error else 4.0,
+        pass_limit=None if error else 4.0,
         coverage=1.0,
         branches={},
         regions=() if error else (Region(0, 0, max(1, size[1] // 4), max(1, size[0] // 4), 9.0, seen),),

@@ -384,6 +384,7 @@ def test_a_part_without_its_colour_never_passes_without_its_modes_permission() -
         mode=Mode.DEPTH,
         score=0.1,
         threshold=1.0,
+        pass_limit=1.0,
         coverage=1.0,
         branches={},
         regions=(),

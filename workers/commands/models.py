@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from inference.bundle import Bundle
+from inference.calibration import Limits
 from schemas.command import Command, ThresholdSetting
 from schemas.verdict import Mode
 from workers.bus.base import Bus
@@ -86,8 +87,10 @@ def roll_back(settings: Settings, product: str, *, wait_s: float) -> int:
         return line.activate(desk.rolled_back(product, version, rest, digest), wait_s)
 
 
-def set_threshold(settings: Settings, product: str, mode: str, value: str, version: str | None) -> int:
-    """Set the threshold of one mode for one version of a product's bundle, or take it back."""
+def set_threshold(
+    settings: Settings, product: str, mode: str, value: str, version: str | None, pass_limit: float | None
+) -> int:
+    """Set the limits of one mode for one version of a product's bundle, or take them back."""
     configure_logs(settings.log)
     try:
         chosen = Mode(mode.upper())
@@ -98,6 +101,11 @@ def set_threshold(settings: Settings, product: str, mode: str, value: str, versi
         ) from None
     if number is not None and not math.isfinite(number):
         raise SettingsError(f"threshold {value}: expected a finite number")
+    if pass_limit is not None and (number is None or not pass_limit <= number):
+        raise SettingsError(
+            f"--pass {pass_limit:g}: expected a number not above the threshold, {value}: parts between"
+            " the two go to REVIEW"
+        )
     with _Line(settings) as line:
         holds = desk.in_service(line.bus, line.topic)
         before = holds.activated.get(product)
@@ -115,25 +123,27 @@ def set_threshold(settings: Settings, product: str, mode: str, value: str, versi
                 f"{product}/{at} {chosen.value}: no threshold is set for this version, only {other.number:g}"
                 f" for version {other.version}; name that one with --version"
             )
-        command = desk.threshold(product, chosen, number, at)
+        setting = ThresholdSetting(mode=chosen, number=number, version=at, pass_limit=pass_limit)
+        command = desk.threshold(product, setting)
         desk.send(line.bus, line.topic, command)
-    was = f"the bundle was taught with {taught:g}"
+    was = f"the bundle was taught to {_said(taught.passes, taught.rejects)}"
     if number is None:
-        console.out.print(f"{product}/{at} {chosen.value}: the taught threshold counts again; {was}")
+        console.out.print(f"{product}/{at} {chosen.value}: the taught limits count again; {was}")
         return console.OK
+    passes = number if pass_limit is None else pass_limit
     console.out.print(
-        f"{product}/{at} {chosen.value}: threshold {number:g} from the next batch on; {was}. It holds for"
+        f"{product}/{at} {chosen.value}: {_said(passes, number)} from the next batch on; {was}. It holds for"
         f" version {at} only, and each verdict shows it."
     )
     if other is not None:
         console.out.print(
-            f"It takes the place of {other.number:g} for version {other.version}, whose taught threshold"
-            " counts again."
+            f"It takes the place of {other.number:g} for version {other.version}, whose taught limits"
+            " count again."
         )
-    if number > taught:
+    if passes > taught.passes:
         console.out.print(
-            "It is higher than taught: fewer rejects, more misses. `crosscheck evaluate` says how many were"
-            " missed at the taught one."
+            "More passes than taught: fewer parts held, more misses. `crosscheck evaluate` says how many were"
+            " missed at the taught limits."
         )
     return console.OK
 
@@ -234,15 +244,22 @@ def _judging(store: VerdictStore, settings: Settings, product: str) -> str | Non
     return open_registry(settings.models, settings.model_store).highest().get(product)
 
 
-def _taught(bundle: Bundle, mode: Mode) -> float:
-    """The threshold of a mode that a bundle was taught with. Raises SettingsError: it has no such mode."""
+def _said(passes: float, rejects: float) -> str:
+    """Two limits in words."""
+    if passes == rejects:
+        return f"pass up to {passes:g} and reject above"
+    return f"pass up to {passes:g}, review up to {rejects:g} and reject above"
+
+
+def _taught(bundle: Bundle, mode: Mode) -> Limits:
+    """The limits of a mode that a bundle was taught with. Raises SettingsError: it has no such mode."""
     manifest = bundle.manifest
     by_mode = manifest["point"]["thresholds"][manifest["fusion"]]
     if mode.value not in by_mode:
         raise SettingsError(
             f"{bundle.name}/{bundle.version} has no mode {mode.value}, only {', '.join(sorted(by_mode))}"
         )
-    return float(by_mode[mode.value]["value"])
+    return Limits.from_map(by_mode[mode.value])
 
 
 def _row(
@@ -291,8 +308,7 @@ def _print(rows: list[dict[str, object]], holds: desk.InService, says: list[desk
     console.out.print(table)
     for (product, _), setting in holds.thresholds.items():
         console.out.print(
-            f"threshold {setting.mode.value} of {product}/{setting.version}: {setting.number:g}, set after"
-            " teaching"
+            f"{setting.mode.value} of {product}/{setting.version}: {_of(setting)}, set after teaching"
         )
     there = {f"{row['product']}/{row['version']}" for row in rows}
     for product, command in holds.activated.items():
@@ -318,10 +334,16 @@ def _few(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
+def _of(setting: ThresholdSetting) -> str:
+    assert setting.number is not None
+    return _said(setting.number if setting.pass_limit is None else setting.pass_limit, setting.number)
+
+
 def _setting(product: str, setting: ThresholdSetting) -> dict[str, object]:
     return {
         "product": product,
         "mode": setting.mode.value,
         "number": setting.number,
+        "pass_limit": setting.pass_limit,
         "version": setting.version,
     }

@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas.command import MAX_PREVIOUS, TAUGHT, Action, Command, ThresholdSetting
+from schemas.command import MAX_PREVIOUS, Action, Command, Confirmation, ThresholdSetting
 from schemas.errors import SchemaError
+from schemas.part import PartKey
 from schemas.verdict import Mode
 from schemas.wire import decode_command, encode
 from workers.bus.base import Bus
@@ -143,10 +144,18 @@ def rolled_back(product: str, version: str, rest: Sequence[str], digest: str | N
     return _command(Action.ACTIVATE, product=product, value=version, digest=digest, previous=tuple(rest))
 
 
-def threshold(product: str, mode: Mode, number: float | None, version: str) -> Command:
-    """The command that sets a threshold, or takes it back. Raises InvalidField: not finite."""
-    text = f"{mode.value}={TAUGHT if number is None else repr(number)}@{version}"
-    return _command(Action.THRESHOLD, product=product, value=str(ThresholdSetting.parse(text)))
+def threshold(product: str, setting: ThresholdSetting) -> Command:
+    """The command that sets the limits of a mode, or takes them back."""
+    return _command(Action.THRESHOLD, product=product, value=str(setting))
+
+
+def confirmation(part: PartKey, product: str, said: Confirmation, digest: str) -> Command:
+    """The command that tells the workers of a part that a person confirmed, or takes that back.
+
+    Args:
+        digest: sha256 (hex) of the manifest of the bundle that scored it.
+    """
+    return _command(Action.CONFIRM, product=product, value=str(said), digest=digest, target=str(part))
 
 
 def _command(
@@ -156,11 +165,13 @@ def _command(
     value: str,
     digest: str | None = None,
     previous: tuple[str, ...] = (),
+    target: str = "*",
 ) -> Command:
     return Command(
         id=f"{action.value}-{secrets.token_hex(4)}",
         action=action,
         issued_at=time.time_ns(),
+        target=target,
         product=product,
         value=value,
         digest=digest,

@@ -165,7 +165,7 @@ class Control:
         activations: what ACTIVATE commands act on; without it they are ignored.
 
     Attributes:
-        thresholds: what THRESHOLD commands set.
+        thresholds: what THRESHOLD commands set, and what CONFIRM commands said.
         changeovers: what PRODUCT commands said.
         draining: whether a DRAIN was issued since this worker began: finish, commit, leave.
     """
@@ -270,6 +270,11 @@ class Control:
                     self.thresholds.set(command)
                 except SchemaError as error:
                     log.error("worker.threshold_refused", command=command.id, error=str(error))
+            case Action.CONFIRM:
+                try:
+                    self.thresholds.confirm(command)
+                except SchemaError as error:
+                    log.error("worker.confirmation_refused", command=command.id, error=str(error))
             case Action.PRODUCT:
                 self.changeovers.heard(command)
             case Action.DRAIN:

@@ -26,14 +26,17 @@ def decide(inspection: Inspection, min_coverage: float) -> tuple[Decision, str |
     """
     if inspection.error is not None:
         return Decision.ERROR, f"{inspection.error.reason}: {inspection.error}"
-    score, threshold = inspection.score, inspection.threshold
+    score, threshold, pass_limit = inspection.score, inspection.threshold, inspection.pass_limit
     # Comparisons are written so that a NaN, which compares false with everything, cannot pass.
-    if inspection.mode is None or score is None or threshold is None:
+    numbers = (score, threshold, pass_limit)
+    if inspection.mode is None or score is None or threshold is None or pass_limit is None:
         return Decision.ERROR, f"{ReasonCode.NOT_FINITE}: no finite score"
-    if not abs(score) < float("inf") or not abs(threshold) < float("inf"):
+    if not all(number is not None and abs(number) < float("inf") for number in numbers):
         return Decision.ERROR, f"{ReasonCode.NOT_FINITE}: no finite score"
     if not score <= threshold:
         return Decision.REJECT, None
+    if not score <= pass_limit:
+        return Decision.REVIEW, ReasonCode.BETWEEN.value
     if not inspection.coverage >= min_coverage:
         return Decision.REVIEW, ReasonCode.COVERAGE.value
     if not inspection.degraded_pass:
@@ -73,6 +76,7 @@ class Judge:
             mode=inspection.mode,
             score=inspection.score,
             threshold=inspection.threshold,
+            pass_limit=inspection.pass_limit,
             degraded=self._degraded(pending, inspection),
             coverage=min(1.0, max(0.0, inspection.coverage)),
             branches=dict(inspection.branches),

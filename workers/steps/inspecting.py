@@ -83,7 +83,7 @@ class BatchInspector:
                 share = (self.clock.monotonic() - started) * 1e3 / len(indices)
             for index, inspection in zip(indices, inspections, strict=True):
                 # The last moment before the judge: what was measured stays, what it is compared with may not.
-                inspection = self.thresholds.applied(inspection, model.bundle_id)
+                inspection = self.thresholds.applied(inspection, model)
                 seen = look(batch[index], samples[index], model, inspection)
                 outcomes[index] = self._inspected(
                     batch[index], inspection, seen, model, attempts[index], started, share

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.calibration import threshold_of
+from inference.calibration import limits_of
 from inference.sketch import ScoreSketch
 
 Floats = NDArray[np.float64]
@@ -52,7 +52,7 @@ class Line:
         rng = np.random.default_rng(seed)
         taught, groups = in_lots(rng, 150, 10 if lot > 1 else 1, alike)
         calibration = [float(score) for score in np.exp(0.3 * taught)]
-        threshold = threshold_of(calibration, groups, false_reject=0.01).value
+        threshold = limits_of(calibration, groups, false_reject=0.01, review_share=0.04).rejects
         now, _ = in_lots(rng, parts, lot, alike)
         bad = rng.random(parts) < defects
         now = now + creep + np.where(bad, rng.normal(3.5, 1.5, parts), 0.0)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
+from inference.calibration import Limits
 from inference.errors import BundleError
 from inference.inspection import Inspection
 from inference.sample import Sample
 from schemas.command import Action, Command
+from schemas.verdict import Mode
 from schemas.wire import encode
 from tests.workers.line import Line
 from tests.workers.standin import inspection
@@ -50,6 +52,7 @@ class VersionModel:
         self.bundle_id = f"{path.parent.name}/{path.name}"
         self.bundle_hash = digest_of(path)
         self.during = during
+        self.limits: Mapping[Mode, Limits] = {}
 
     def inspect(self, batch: Sequence[Sample]) -> list[Inspection]:
         """One inspection a sample; ``during`` runs between the first and the others."""

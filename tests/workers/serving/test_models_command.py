@@ -22,7 +22,13 @@ from workers.store.verdicts import VerdictStore
 
 pytestmark = pytest.mark.services
 
-POINT = {"thresholds": {"calibrated": {"FUSED": {"value": 1.25}, "RGB": {"value": 2.0}}}}
+POINT = {
+    "thresholds": {
+        "calibrated": {
+            mode: {"value": at, "low": at, "high": at} for mode, at in (("FUSED", 1.25), ("RGB", 2.0))
+        }
+    }
+}
 
 
 class Desk:
@@ -134,11 +140,11 @@ def test_a_threshold_is_set_for_the_active_version_and_taken_back(at: Desk) -> N
     assert at.call("models", "activate", "cap", "2").code == 0
     done = at.call("models", "threshold", "cap", "rgb", "2.5")
     assert done.code == 0
-    assert "taught with 2" in done.out
+    assert "taught to pass up to 2 and reject above" in done.out
     assert "more misses" in done.out
     holds = desk.in_service(at.bus, f"{at.prefix}.control").thresholds
     assert str(holds["cap", Mode.RGB]) == "RGB=2.5@2"
-    assert "threshold RGB of cap/2: 2.5" in at.call("models", "list").out
+    assert "RGB of cap/2: pass up to 2.5 and reject above" in at.call("models", "list").out
     assert at.call("models", "threshold", "cap", "RGB", "taught").code == 0
     assert desk.in_service(at.bus, f"{at.prefix}.control").thresholds == {}
 
