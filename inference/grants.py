@@ -34,11 +34,11 @@ class Grant:
 
     Attributes:
         mode: RGB or DEPTH.
-        miss_rate: share of labelled defects that the mode did not find at ``threshold``.
+        miss_rate: share of labelled defects that the mode passed at ``threshold``.
         interval: of the miss rate, 95 %.
         defects: how many defects were shown to the mode.
         dataset: the name of the labelled set.
-        threshold: of the mode, as the bundle ships it.
+        threshold: the pass limit of the mode, as the bundle ships it.
         max_miss: what was accepted; the upper end of ``interval`` is at or below it.
     """
 

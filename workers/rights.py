@@ -133,6 +133,7 @@ RIGHTS: tuple[Rights, ...] = (
             "heatmaps": ("Read",),
             "deadletter": ("Read",),
             "labels": ("Read", "Write"),
+            "control": ("Write",),
         },
         keys=(
             "{STATION}:verdict:*",

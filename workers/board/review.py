@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from redis.exceptions import NoScriptError
 
+from schemas.codes import ReasonCode
+from schemas.command import Confirmation
 from schemas.errors import SchemaError
 from schemas.label import Label, LabelKind
 from schemas.part import PartKey
@@ -23,6 +25,7 @@ from workers.board.sinks import Kafka, Redis
 from workers.bus.base import Producer
 from workers.clock import Clock
 from workers.errors import BusError
+from workers.serving.confirming import confirmation
 from workers.store import keys
 from workers.store.connection import guarded
 from workers.store.scripts import REVIEW
@@ -59,6 +62,7 @@ class Reviews:
 
     Args:
         topic: the full name of the labels topic.
+        control: that of the control topic.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Reviews:
         folder: ReviewFolder,
         *,
         topic: str,
+        control: str,
         clock: Clock,
     ) -> None:
         self._feed = feed
@@ -78,6 +83,7 @@ class Reviews:
         self._pictures = pictures
         self._folder = folder
         self._topic = topic
+        self._control = control
         self._clock = clock
         self._producer: Producer | None = None
         self._lock = threading.Lock()
@@ -120,7 +126,8 @@ class Reviews:
                 409, f"part {part} ended in {verdict.decision}: only REJECT and REVIEW are reviewed"
             )
         label = self._settle(verdict, said)
-        self._send(label)
+        self._send(self._topic, encode(label), str(label.part).encode())
+        self._tell_workers(label, verdict)
         self._feed.label(label, row)
         if label.label is LabelKind.WITHDRAWN:
             try:
@@ -163,14 +170,29 @@ class Reviews:
             bundle=verdict.bundle,
         )
 
-    def _send(self, label: Label) -> None:
-        """Append the label to its topic and wait until the brokers have it. Raises BusError."""
+    def _tell_workers(self, label: Label, verdict: Verdict) -> None:
+        """A good part between the limits moves the pass limit of every worker until that is taken back.
+
+        Raises:
+            BusError: the control topic is away.
+        """
+        if verdict.reason != ReasonCode.BETWEEN or verdict.mode is None or verdict.score is None:
+            return
+        good = label.label is LabelKind.FALSE_REJECT
+        if verdict.bundle is None or verdict.bundle_hash is None or not (good or label.revision > 1):
+            return
+        version = verdict.bundle.partition("/")[2]
+        said = Confirmation(mode=verdict.mode, score=verdict.score if good else None, version=version)
+        command = confirmation(verdict.part, verdict.product, said, verdict.bundle_hash, at=self._clock.now())
+        self._send(self._control, encode(command), command.key)
+
+    def _send(self, topic: str, value: bytes, key: bytes) -> None:
+        """Append a record to a topic and wait until the brokers have it. Raises BusError."""
         with self._lock:
             try:
                 if self._producer is None:
                     self._producer = self._kafka.get().producer(delivery_timeout=ACK_S)
-                key = str(label.part).encode()
-                self._producer.send(self._topic, encode(label), key=key, partition=0).wait(ACK_S)
+                self._producer.send(topic, value, key=key, partition=0).wait(ACK_S)
             except BusError:
                 self._let_go()
                 raise

@@ -97,6 +97,7 @@ class BoardServer:
             self.pictures,
             ReviewFolder(settings.review),
             topic=settings.topic("labels"),
+            control=settings.topic("control"),
             clock=clock,
         )
         listed = [name.strip() for name in settings.board_hosts.split(",") if name.strip()]

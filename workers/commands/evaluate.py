@@ -186,7 +186,7 @@ def _grant(asked: Asked, report: Report, mode: Mode) -> None:
         interval=found.miss_rate.interval,
         defects=found.defects,
         dataset=report.dataset,
-        threshold=found.threshold,
+        threshold=found.pass_limit,
         max_miss=asked.max_miss,
     )
     path = write_grant(folder, report.bundle_hash, grant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from inference.bundle import check_name, read_bundle
+from inference.calibration import Limits
 from inference.datasets.base import Dataset, Item, notes_of
 from inference.datasets.conventions import Conventions
 from inference.datasets.open import open_dataset
@@ -91,21 +93,23 @@ def run_teach(
     picture = _show_roi(dataset, bundle, manifest)
     table = Table(title=f"{name}, version {bundle.name}")
     table.add_column("mode")
-    table.add_column("threshold", justify="right")
-    table.add_column("interval", justify="right")
+    table.add_column("passes up to", justify="right")
+    table.add_column("rejects above", justify="right")
     table.add_column("may pass alone")
-    thresholds = manifest["point"]["thresholds"][manifest["fusion"]]
-    for mode in (one.value for one in Mode if one.value in thresholds):
-        facts, may = thresholds[mode], "yes" if mode == "FUSED" else "no"
-        table.add_row(mode, f"{facts['value']:.3f}", f"{facts['low']:.3f} to {facts['high']:.3f}", may)
+    found = manifest["point"]["thresholds"][manifest["fusion"]]
+    limits = {mode: Limits.from_map(found[mode.value]) for mode in Mode if mode.value in found}
+    for mode, one in limits.items():
+        may = "yes" if mode is Mode.FUSED else "no"
+        table.add_row(mode.value, f"{one.passes:.3f}", f"{one.rejects:.3f}", may)
     console.out.print(table)
-    if Mode.FUSED.value in thresholds:
+    console.out.print(_promised(next(iter(limits.values()))), highlight=False)
+    if Mode.FUSED in limits:
         console.out.print("a sensor may pass parts alone once `crosscheck evaluate --grant` allows it")
     if picture is not None:
         console.out.print(f"{picture}: look at it; the whole part must be inside the box and the outline")
     console.out.print(f"bundle: {bundle}")
-    if Mode.FUSED.value not in thresholds:
-        (only,) = thresholds
+    if Mode.FUSED not in limits:
+        (only,) = limits
         console.out.print(
             f"as taught, every part is held for review until `crosscheck evaluate --bundle {bundle} --data "
             f"DIR --grant {only} --max-miss 0.05` has shown on labelled defects that {only} alone misses few "
@@ -115,6 +119,24 @@ def run_teach(
             style="yellow",
         )
     console.write_json(json_file, {"bundle": str(bundle), "manifest": manifest})
+
+
+def _promised(limits: Limits) -> str:
+    """What the limits rest on, what follows for good parts, and what more of them would bring."""
+    held = math.ceil(100 * limits.promise)
+    said = (
+        f"{limits.frames} good parts in {limits.groups} lots were seen: what is above them, or above what is "
+        f"likely for good parts, is held for review; of the good parts of a new lot at most {held} in 100 "
+        f"will be held or rejected, and about {max(1, round(100 * limits.false_reject))} in 100 rejected"
+    )
+    asked = limits.false_reject + limits.review_share
+    lots = math.ceil(1.0 / asked) - 1
+    if limits.promise > asked and lots > limits.groups:
+        said += (
+            f"; good parts of {lots} lots could promise {100 * asked:.0f} in 100, and each held "
+            "part that is confirmed on the board lets more pass"
+        )
+    return said
 
 
 def confirmed_of(review: Path, name: str, dataset: Dataset) -> list[Item]:

@@ -7,9 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas.command import MAX_PREVIOUS, Action, Command, Confirmation, ThresholdSetting
+from schemas.command import MAX_PREVIOUS, Action, Command, ThresholdSetting
 from schemas.errors import SchemaError
-from schemas.part import PartKey
 from schemas.verdict import Mode
 from schemas.wire import decode_command, encode
 from workers.bus.base import Bus
@@ -149,15 +148,6 @@ def threshold(product: str, setting: ThresholdSetting) -> Command:
     return _command(Action.THRESHOLD, product=product, value=str(setting))
 
 
-def confirmation(part: PartKey, product: str, said: Confirmation, digest: str) -> Command:
-    """The command that tells the workers of a part that a person confirmed, or takes that back.
-
-    Args:
-        digest: sha256 (hex) of the manifest of the bundle that scored it.
-    """
-    return _command(Action.CONFIRM, product=product, value=str(said), digest=digest, target=str(part))
-
-
 def _command(
     action: Action,
     *,
@@ -165,13 +155,11 @@ def _command(
     value: str,
     digest: str | None = None,
     previous: tuple[str, ...] = (),
-    target: str = "*",
 ) -> Command:
     return Command(
         id=f"{action.value}-{secrets.token_hex(4)}",
         action=action,
         issued_at=time.time_ns(),
-        target=target,
         product=product,
         value=value,
         digest=digest,

@@ -17,6 +17,7 @@ from schemas.part import PartKey
 from schemas.verdict import Decision, Mode
 from tests.workers.standin import StandInModel, inspection
 from workers.serving import desk
+from workers.serving.confirming import confirmation
 from workers.serving.thresholds import Thresholds
 from workers.steps.deciding import decide
 
@@ -53,7 +54,7 @@ def confirmed(
     number: int, score: float | None, *, mode: Mode = Mode.FUSED, digest: str = "2" * 64
 ) -> Command:
     said = Confirmation(mode=mode, score=score, version="2")
-    return desk.confirmation(PartKey("s1", 1, number), "cap", said, digest)
+    return confirmation(PartKey("s1", 1, number), "cap", said, digest, at=1)
 
 
 def confirming(*commands: Command) -> Thresholds:
