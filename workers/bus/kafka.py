@@ -333,11 +333,24 @@ class KafkaBus:
     def _admin(self) -> Iterator[Any]:
         # Opened for each task: administration is rare, and an idle client would keep a thread and a socket.
         with reachable(self.settings.bootstrap):
-            admin = KafkaAdminClient(**self.settings.common())
+            admin = _Administration(**self.settings.common())
         try:
             yield admin
         finally:
             admin.close()
+
+
+class _Administration(KafkaAdminClient):  # type: ignore[misc]
+    """One that lets go of its thread and sockets when no broker answers its beginning."""
+
+    def __init__(self, **configs: Any) -> None:
+        try:
+            super().__init__(**configs)
+        except BaseException:
+            if hasattr(self, "_net"):
+                self._closed = False
+                self.close()
+            raise
 
 
 def _topic_configs(spec: TopicSpec) -> dict[str, str]:

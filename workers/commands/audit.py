@@ -295,7 +295,8 @@ def _show_journals(recorded: Recorded) -> None:
 def _show_findings(proof: Proof, everything: bool) -> None:
     table = Table(title="exceptions")
     for name in ("what", "where", "says"):
-        table.add_column(name, overflow="fold")
+        # What it is stands on one line however narrow the terminal: it is what one searches for.
+        table.add_column(name, overflow="fold", no_wrap=name == "what")
     counts = proof.counts()
     shown = 0
     for fault in ORDER:

@@ -65,6 +65,7 @@ def run_shadow(
         pair_wait_s=settings.pair_wait_ms / 1e3,
         min_coverage=settings.min_coverage,
         max_record=largest_message(settings.largest_record),
+        most=count,
     )
     clock = SystemClock()
     with ExitStack() as stack:
@@ -83,7 +84,7 @@ def run_shadow(
         log.info("shadow.started", candidate=model.bundle_id, topic=asked.topic)
         try:
             with _Saying(clock) as saying:
-                while not stop.is_set() and (count is None or shadow.tally.count < count):
+                while not stop.is_set() and not shadow.done:
                     pulse.turned()
                     shadow.step()
                     saying.say(shadow)

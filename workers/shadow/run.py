@@ -65,6 +65,7 @@ class ShadowSettings:
         pair_wait_s: how long one sensor's record waits for the other's.
         min_coverage: as the workers'.
         max_record: bytes; a larger record is left alone.
+        most: so many parts are compared and no more; None: for as long as it runs.
     """
 
     product: str
@@ -73,6 +74,7 @@ class ShadowSettings:
     pair_wait_s: float = 0.15
     min_coverage: float = 0.8
     max_record: int = 16 * 2**20
+    most: int | None = None
 
 
 class Shadow:
@@ -197,6 +199,8 @@ class Shadow:
             standing = [None] * len(parts)
         scored = 0
         for part, value in zip(parts, standing, strict=True):
+            if self.done:
+                return
             pending, since = self._waiting[part]
             if value is None:
                 if now - since > self._settings.wait_s:
@@ -205,6 +209,11 @@ class Shadow:
             elif scored < RUN_OF:
                 del self._waiting[part]
                 scored += self._compare(pending, value)
+
+    @property
+    def done(self) -> bool:
+        """Whether as many parts were compared as were asked for."""
+        return self._settings.most is not None and self.tally.count >= self._settings.most
 
     def _compare(self, pending: PendingPart, value: bytes) -> bool:
         """One part by the candidate; whether it took the candidate's time."""

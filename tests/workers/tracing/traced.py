@@ -69,9 +69,10 @@ class TracedLine:
         )
         self.actuator = RecordingActuator()
         self.journal = Journal(folder / "gate.jsonl", sync=False)
+        self.source = LogPartSource(self.log.path, station="s1", travel_s=TRAVEL_S)
         self.gate = Gate(
             self.line.store,
-            LogPartSource(self.log.path, station="s1", travel_s=TRAVEL_S),
+            self.source,
             self.actuator,
             self.journal,
             station="s1",
@@ -85,6 +86,7 @@ class TracedLine:
     def __exit__(self, *_: object) -> None:
         self.publisher.close()
         self.log.close()
+        self.source.close()
         self.journal.close()
 
     def worker(self, name: str = "w1", *, model: StandInModel | None = None, **more: str) -> InspectionWorker:
