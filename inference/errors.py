@@ -80,6 +80,10 @@ class DatasetError(InferenceError):
     reason = "dataset"
 
 
+class UnmarkedDefect(DatasetError):
+    """The mask of a frame that is labelled as a defect marks nothing."""
+
+
 class StationError(InferenceError):
     """A station's file is missing or damaged, or the reference frames cannot calibrate one."""
 

@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 from inference import metrics
 from inference.calibration import Limits
 from inference.datasets.base import Dataset, Item
-from inference.errors import DatasetError, InferenceError, NoPart, NoReading, NotFinite
+from inference.errors import DatasetError, InferenceError, NoPart, NoReading, NotFinite, UnmarkedDefect
 from inference.exhibits import Seen, Showcase
 from inference.pixels import LIMITS, Outline, PixelCounts
-from inference.results import Measure, Metrics, Report
+from inference.results import Measure, Metrics, Report, some
 from inference.sample import Sample
 from schemas.verdict import Mode
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+_MOSTLY = 0.9
+"""A mask that marks more of the frame than this share has probably marked the background."""
 
 ALL_MODES = (Mode.FUSED, Mode.RGB, Mode.DEPTH)
 
@@ -141,6 +144,7 @@ def evaluate(
     modes: Sequence[Mode] = ALL_MODES,
     bootstrap: int = 1000,
     seed: int = 0,
+    leave_out_unmarked: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Inspect the test split in each mode and measure.
@@ -148,20 +152,22 @@ def evaluate(
     Args:
         bootstrap: resamplings of whole groups behind each interval; 0 leaves the intervals out (that of a
             rate is then Wilson's alone).
+        leave_out_unmarked: whether defects whose masks mark nothing are left out of every figure and named
+            in the report; they are refused otherwise.
 
     Raises:
-        DatasetError: no test split, or not at least one good and one defective frame in it.
+        DatasetError: no test split, masks that mark nothing, or not at least one good and one
+            defective frame in it.
         NotFinite: a score or map that is not finite.
         InferenceError: any other error that the inspector reports, with the frame's name.
     """
-    items = dataset.test()
+    items, masks = _checked(dataset.test(), leave_out_unmarked, progress)
     defective = np.array([not item.is_good for item in items], bool)
     if not defective.any() or defective.all():
         raise DatasetError(
             f"{dataset.name}: {defective.sum()} defective and {(~defective).sum()} good test frames; "
             "evaluation needs both, in test/good and test/KIND"
         )
-    _check_masks(items, progress)
     by_mode: dict[Mode, _Column] = {mode: _Column() for mode in modes}
     branches: dict[str, _Column] = {}
     fusions: dict[str, _Column] = {}
@@ -239,23 +245,55 @@ def evaluate(
             for i, item in enumerate(items)
         ],
         curves=curves,
+        unmarked=masks.unmarked,
+        mostly_marked=masks.mostly,
+        hits=shown.hits,
         worst_defects=shown.defects,
         worst_good=shown.good,
     )
 
 
-def _check_masks(items: Sequence[Item], progress: Progress | None) -> None:
-    """Read every mask once before minutes of inspection. Raises DatasetError: one is empty or unreadable."""
+@dataclass(frozen=True, slots=True)
+class _Masks:
+    """Frames, as split/label/name, whose masks are no outline of a defect."""
+
+    unmarked: list[str] = field(default_factory=list)
+    mostly: list[str] = field(default_factory=list)
+
+
+def _checked(
+    items: Sequence[Item], leave_out: bool, progress: Progress | None
+) -> tuple[Sequence[Item], _Masks]:
+    """Every mask read once before minutes of inspection: the frames to judge, and what their masks are.
+
+    Raises:
+        DatasetError: a mask is unreadable, or marks nothing and is not to be left out; all such are named.
+    """
     defects = [item for item in items if not item.is_good]
+    found, without = _Masks(), set()
     for index, item in enumerate(defects):
-        mask = item.mask()
-        if mask is not None and not mask.any():
-            raise DatasetError(
-                f"{item.split}/{item.label}/{item.name}: its mask is empty, and it is labelled as a defect: "
-                "mark the defect, or label the frame good"
-            )
+        name = f"{item.split}/{item.label}/{item.name}"
+        try:
+            mask = item.mask()
+            empty = mask is not None and not mask.any()
+        except UnmarkedDefect:
+            mask, empty = None, True
+        if empty:
+            found.unmarked.append(name)
+            without.add(id(item))
+        elif mask is not None and mask.mean() > _MOSTLY:
+            found.mostly.append(name)
         if progress is not None:
             progress("masks", index + 1, len(defects))
+    if found.unmarked and not leave_out:
+        one = len(found.unmarked) == 1
+        raise DatasetError(
+            f"{some(found.unmarked)}: "
+            f"{'an empty mask, and the frame is' if one else 'empty masks, and the frames are'} labelled as "
+            f"{'a defect' if one else 'defects'}; mark the defect, move the frame to test/good, or leave "
+            f"{'it' if one else 'them'} out with --leave-out-unmarked"
+        )
+    return [item for item in items if id(item) not in without], found
 
 
 def _mask(item: Item, sample: Sample) -> NDArray[np.bool_] | None:

@@ -78,14 +78,21 @@ class Metrics:
         return out
 
 
+def some(names: Sequence[str], most: int = 10) -> str:
+    """Names, and how many there are where they are too many to list."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more ({len(names)} frames)"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhibit:
     """One frame worth looking at, small enough to be kept.
 
     Attributes:
         name: split/label/name. label: "good", or the kind of defect.
-        score, threshold, branches: of the fullest mode.
-        picture: (h, w, 3) uint8, the colour image, or the depth image in grey.
+        score, pass_limit, threshold, branches: of the fullest mode.
+        colour, depth: (h, w, 3) uint8, depth in grey; None where the frame has no such image.
         heat: (h, w) float32, the fused map in the score's scale.
         mask: (h, w) bool, the truth; None for a defect that nobody outlined.
     """
@@ -93,9 +100,11 @@ class Exhibit:
     name: str
     label: str
     score: float
+    pass_limit: float
     threshold: float
     branches: Mapping[str, float]
-    picture: NDArray[np.uint8] = field(repr=False)
+    colour: NDArray[np.uint8] | None = field(repr=False)
+    depth: NDArray[np.uint8] | None = field(repr=False)
     heat: NDArray[np.float32] = field(repr=False)
     mask: NDArray[np.bool_] | None = field(repr=False)
 
@@ -103,6 +112,11 @@ class Exhibit:
     def rejected(self) -> bool:
         """Whether the part would be taken for a defect."""
         return self.score > self.threshold
+
+    @property
+    def passed(self) -> bool:
+        """Whether the part would pass; neither is held for review."""
+        return self.score <= min(self.pass_limit, self.threshold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +131,9 @@ class Report:
         counts: test frames by label. groups: independent groups among them, which the intervals rest on.
         items: name, label, group, and the scores, one map a frame.
         curves: by row, (n, 2) false-positive rate and mean coverage of defect regions.
+        unmarked: defects left out because their masks mark nothing, as split/label/name. mostly_marked: those
+            whose masks mark nearly all of the frame.
+        hits: rejected defects, the clearest of each kind first.
         worst_defects, worst_good: of the fullest mode, lowest and highest score first.
     """
 
@@ -136,6 +153,9 @@ class Report:
     fullest: Mode | None = None
     items: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    unmarked: Sequence[str] = ()
+    mostly_marked: Sequence[str] = ()
+    hits: Sequence[Exhibit] = field(default=(), repr=False)
     worst_defects: Sequence[Exhibit] = field(default=(), repr=False)
     worst_good: Sequence[Exhibit] = field(default=(), repr=False)
 
@@ -155,6 +175,8 @@ class Report:
             "bundle_hash": self.bundle_hash,
             "dataset": self.dataset,
             "counts": dict(self.counts),
+            "unmarked": list(self.unmarked),
+            "mostly_marked": list(self.mostly_marked),
             "groups": self.groups,
             "bootstrap": self.bootstrap,
             "seed": self.seed,

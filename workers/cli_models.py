@@ -22,6 +22,7 @@ from workers.options import (
     Grid,
     Json,
     Kind,
+    LeaveOutUnmarked,
     NoReading,
     Page,
     PointMae,
@@ -155,8 +156,10 @@ def evaluate(
     no_reading: NoReading = None,
     depth_unit: DepthUnit = None,
     colour_bits: ColourBits = None,
+    leave_out_unmarked: LeaveOutUnmarked = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Print figures of every branch and rule of fusion too.")
+        bool,
+        typer.Option("--full", help="Figures of every branch and rule of fusion too, on the page as well."),
     ] = False,
     report: Page = None,
     grant: Annotated[
@@ -187,6 +190,7 @@ def evaluate(
         runtime=Runtime(dino=dino, point_mae=point_mae),
         bootstrap=bootstrap,
         seed=seed,
+        leave_out_unmarked=leave_out_unmarked,
         grant=grant or (),
         max_miss=max_miss,
         revoke=revoke or (),
@@ -212,6 +216,7 @@ def benchmark(
     device: Device = "cpu",
     bootstrap: Bootstrap = 1000,
     seed: Seed = 0,
+    leave_out_unmarked: LeaveOutUnmarked = False,
     report: Page = None,
     json_file: Json = None,
 ) -> None:
@@ -238,6 +243,7 @@ def benchmark(
         kind=kind,
         category=category,
         bootstrap=bootstrap,
+        leave_out_unmarked=leave_out_unmarked,
     )
     run_benchmark(asked, page=report, json_file=json_file)
 

@@ -51,6 +51,13 @@ Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where data, 
 Kind = Annotated[str | None, typer.Option(help="Layout of the folder, where it is not recognised.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Bootstrap = Annotated[int, typer.Option(min=0, help="Resamples behind each interval.")]
+LeaveOutUnmarked = Annotated[
+    bool,
+    typer.Option(
+        "--leave-out-unmarked",
+        help="Leave defects whose masks mark nothing out of every figure, instead of refusing them.",
+    ),
+]
 Page = Annotated[
     Path | None,
     typer.Option("--report", metavar="FILE.html", help="Write one page with charts and pictures."),

@@ -20,7 +20,7 @@ from PIL import Image
 
 from inference.datasets.files import check_readable, size_of
 from inference.datasets.formats import format_of, is_beside, is_clutter, listed, pixels
-from inference.errors import DatasetError
+from inference.errors import DatasetError, UnmarkedDefect
 
 PLACES = ("gt", "mask", "masks", "ground_truth")
 """Folders in that of a kind of defect that may hold its masks."""
@@ -118,11 +118,12 @@ def read_defect(path: Path) -> NDArray[np.bool_]:
     """(H, W) bool, True = defect, of a frame that has one.
 
     Raises:
-        DatasetError: it cannot be read, or marks nothing, or everything.
+        UnmarkedDefect: it marks nothing.
+        DatasetError: it cannot be read, or marks everything.
     """
     mask = read_mask(path)
     if not mask.any():
-        raise DatasetError(
+        raise UnmarkedDefect(
             f"{path}: an empty mask, and its frame is labelled as a defect; mark the defect, or move the "
             "frame to test/good"
         )

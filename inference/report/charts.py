@@ -27,7 +27,7 @@ def scores_of(report: Report, mode: Mode) -> tuple[NDArray[np.float64], NDArray[
 
 
 def histogram(report: Report, mode: Mode) -> str:
-    """Scores of good parts and of defects, and the threshold between them."""
+    """Scores of good parts and of defects, and the limits between them."""
     scores, bad = scores_of(report, mode)
     threshold = report.modes[mode].threshold
     if not bad.any() or bad.all():
@@ -53,8 +53,17 @@ def histogram(report: Report, mode: Mode) -> str:
         for index in np.flatnonzero(share):
             tip = f"{share[index]:.1f} % of {name}: {short(back[index])} to {short(back[index + 1])}"
             chart.bar(float(edges[index]), float(edges[index + 1]), float(share[index]), style, tip)
+    passes = report.modes[mode].pass_limit
+    two = threshold is not None and passes is not None and passes < threshold
+    if two and passes is not None:
+        chart.upright(
+            float(np.arcsinh(2 * passes / unit)), "passes", f"passes to {short(passes)}", right=False
+        )
     if threshold is not None:
-        chart.upright(float(np.arcsinh(2 * threshold / unit)), "threshold", f"threshold {short(threshold)}")
+        words = f"rejected above {short(threshold)}" if two else f"threshold {short(threshold)}"
+        chart.upright(
+            float(np.arcsinh(2 * threshold / unit)), "threshold", words, right=True if two else None
+        )
     key = legend(
         [("bar-good-key", f"good ({int((~bad).sum())})"), ("bar-bad-key", f"defects ({int(bad.sum())})")]
     )

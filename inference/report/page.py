@@ -12,21 +12,23 @@ from inference.errors import ReportError
 from inference.report import charts
 from inference.report.pictures import data_uri, draw
 from inference.report.style import CSS
-from inference.report.tables import glossary, identity, published, rows_table, section, several
-from inference.report.words import caveats, headline
+from inference.report.tables import fates, glossary, identity, published, rows_table, section, several
+from inference.report.words import caveats, counted, headline
 from inference.results import Exhibit, Report
 
 
-def write_report(path: Path, reports: Sequence[Report], *, categories: bool = False, made: str = "") -> None:
+def write_report(
+    path: Path, reports: Sequence[Report], *, categories: bool = False, made: str = "", full: bool = False
+) -> None:
     """Write the page whole or not at all.
 
     Args:
-        reports, categories, made: as ``render``.
+        reports, categories, made, full: as ``render``.
 
     Raises:
         ReportError: the file cannot be written.
     """
-    text = render(reports, categories=categories, made=made)
+    text = render(reports, categories=categories, made=made, full=full)
     draft: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,13 +44,14 @@ def write_report(path: Path, reports: Sequence[Report], *, categories: bool = Fa
         raise ReportError(f"{path}: the report cannot be written: {error.strerror or error}") from error
 
 
-def render(reports: Sequence[Report], *, categories: bool = False, made: str = "") -> str:
+def render(reports: Sequence[Report], *, categories: bool = False, made: str = "", full: bool = False) -> str:
     """The page as HTML.
 
     Args:
         reports: one; or several, of the categories of a data set, or of bundles on the same frames.
         categories: whether several reports are of different frames. Their mean then has an interval.
         made: when, and by which version, to be shown at the top.
+        full: whether curves, pixel figures and every branch and rule of fusion are shown too.
 
     Raises:
         ValueError: no report.
@@ -65,12 +68,12 @@ def render(reports: Sequence[Report], *, categories: bool = False, made: str = "
     crumb = "Crosscheck evaluation" + (f", {made}" if made else "")
     body = [
         f'<header><p class="crumb">{escape(crumb)}</p><h1>{escape(title)}</h1>',
-        f'<p class="headline" id="headline">{escape(headline(reports, independent=categories))}</p>',
+        *_verdict(reports, categories),
     ]
     if len(reports) == 1:
         body.append(_caveats(first))
         body.append("</header>")
-        body += _report(first, prefix="")
+        body += _report(first, prefix="", full=full)
     else:
         body.append("</header>")
         body += several(reports, categories=categories)
@@ -80,9 +83,10 @@ def render(reports: Sequence[Report], *, categories: bool = False, made: str = "
                 f": {escape(headline([report], independent=False))}</summary>"
             )
             body.append(_caveats(report))
-            body += _report(report, prefix=f"{number}-")
+            body += _report(report, prefix=f"{number}-", full=full)
             body.append("</details>")
-    body += [published(reports, categories=categories), glossary()]
+    if full or categories:
+        body += [published(reports, categories=categories), glossary()]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -92,20 +96,32 @@ def render(reports: Sequence[Report], *, categories: bool = False, made: str = "
     )
 
 
+def _verdict(reports: Sequence[Report], categories: bool) -> list[str]:
+    rates = headline(reports, independent=categories)
+    alone = reports[0] if len(reports) == 1 else None
+    numbers = None if alone is None or alone.fullest is None else counted(alone.modes[alone.fullest])
+    if numbers is None:
+        return [f'<p class="headline" id="headline">{escape(rates)}</p>']
+    return [
+        f'<p class="headline" id="headline">{escape(numbers)}</p>',
+        f'<p id="rates">{escape(rates)}</p>',
+    ]
+
+
 def _caveats(report: Report) -> str:
     found = caveats(report)
     return f'<ul class="caveats">{"".join(f"<li>{escape(one)}</li>" for one in found)}</ul>' if found else ""
 
 
-def _report(report: Report, *, prefix: str) -> list[str]:
-    # What was missed and what was rejected come first: they are what a line asks for.
-    out = []
-    missed = [one for one in report.worst_defects if not one.rejected]
+def _report(report: Report, *, prefix: str, full: bool) -> list[str]:
+    # What became of the parts comes first: it is what a line asks for.
+    out = [section(f"{prefix}fates", "What became of the parts", fates(report), _FATES)]
+    missed = [one for one in report.worst_defects if one.passed]
     out.append(
         section(
             f"{prefix}misses",
-            "Worst misses" if missed else "No defect was missed: those nearest to it",
-            _gallery(missed or report.worst_defects[:3]),
+            "Worst misses" if missed else "No defect passed: those nearest to it",
+            _gallery(missed or report.worst_defects[:2], full),
             _GALLERY,
         )
     )
@@ -114,35 +130,44 @@ def _report(report: Report, *, prefix: str) -> list[str]:
         section(
             f"{prefix}rejects",
             "Worst false rejects" if rejected else "No good part was rejected: those nearest to it",
-            _gallery(rejected or report.worst_good[:3]),
-            _GALLERY,
+            _gallery(rejected or report.worst_good[:2], full),
         )
     )
+    if report.hits:
+        out.append(
+            section(
+                f"{prefix}hits", "Hits: defects found, the clearest of each kind", _gallery(report.hits, full)
+            )
+        )
     if report.fullest is not None:
         pair = _figure(
             charts.histogram(report, report.fullest),
-            f"Scores in {report.fullest.value}. Right of the threshold a part is rejected: what is blue "
-            "there is a false reject, what is orange on its left is a miss.",
-        ) + _figure(
-            charts.roc(report),
-            "For every threshold at once: how many defects are found for how many good parts.",
+            f"Scores in {report.fullest.value}. Right of the last mark a part is rejected: what is blue "
+            "there is a false reject. Left of the first it passes: what is orange there is a miss. "
+            "Between two marks a person looks.",
         )
-        pair += _figure(
-            charts.coverage(report),
-            "How much of each defect lights up, against how much of the good surface does.",
-        )
+        if full:
+            pair += _figure(
+                charts.roc(report),
+                "For every threshold at once: how many defects are found for how many good parts.",
+            ) + _figure(
+                charts.coverage(report),
+                "How much of each defect lights up, against how much of the good surface does.",
+            )
         out.append(
             section(f"{prefix}charts", "Where the decision falls", f'<div class="charts">{pair}</div>')
         )
-    out.append(
-        section(
-            f"{prefix}table",
-            "Modes, rules of fusion, branches",
-            rows_table(report),
-            "A mode is what the product is judged by when only these sensors are there. The small figures "
-            "are 95 % intervals. False rejects and misses are at the threshold that the bundle ships.",
+    if full:
+        out.append(
+            section(
+                f"{prefix}table",
+                "Modes, rules of fusion, branches",
+                rows_table(report),
+                "A mode is what the product is judged by when only these sensors are there. The small "
+                "figures are 95 % intervals. False rejects and misses are at the limits that the bundle "
+                "ships.",
+            )
         )
-    )
     if report.kinds:
         rows = [mode.value for mode in report.modes]
         out.append(
@@ -154,12 +179,21 @@ def _report(report: Report, *, prefix: str) -> list[str]:
             )
         )
     out.append(section(f"{prefix}identity", "What was judged on what", identity(report)))
+    if not full:
+        out.append(
+            '<p class="say">Curves, pixel figures, every branch and rule of fusion: '
+            "<code>crosscheck evaluate --full</code></p>"
+        )
     return out
 
 
+_FATES = (
+    "By the sensors that were there, at the limits that the bundle ships. A defect that passes is a miss, a "
+    "good part that is rejected a false reject; what is held for review a person looks at."
+)
 _GALLERY = (
-    "Left the part, right the same with the map over it: dark red begins at half of the threshold, yellow is "
-    "well above it. The outline, where there is one, is where people said the defect is."
+    "In the heat map dark red begins at half of the reject limit and yellow is well above it. In depth, dark "
+    "is near and black is no reading. The outline, where there is one, is where people said the defect is."
 )
 
 
@@ -167,24 +201,32 @@ def _figure(chart: str, words: str) -> str:
     return f"<figure>{chart}<figcaption>{escape(words)}</figcaption></figure>" if chart else ""
 
 
-def _gallery(shown: Sequence[Exhibit]) -> str:
+def _branches(one: Exhibit) -> str:
+    rows = "".join(
+        f'<tr><td>{escape(name)}</td><td class="n">{score:.2f}</td></tr>'
+        for name, score in sorted(one.branches.items(), key=lambda entry: -entry[1])
+    )
+    return f'<table class="scores">{rows}</table>'
+
+
+def _gallery(shown: Sequence[Exhibit], full: bool) -> str:
     if not shown:
         return '<p class="say">Nothing to show.</p>'
     out = ['<div class="gallery">']
     for one in shown:
-        picture = draw(one)
-        height, width = picture.shape[:2]
-        branches = "".join(
-            f'<tr><td>{escape(name)}</td><td class="n">{score:.2f}</td></tr>'
-            for name, score in sorted(one.branches.items(), key=lambda entry: -entry[1])
+        panes = "".join(
+            f'<figure><img src="{data_uri(picture)}" width="{picture.shape[1]}" height="{picture.shape[0]}" '
+            f'alt="{escape(one.name)}: {kind}"><figcaption>{kind}</figcaption></figure>'
+            for kind, picture in draw(one).items()
         )
-        verdict = "rejected" if one.rejected else "passed"
+        verdict = "passed" if one.passed else "rejected" if one.rejected else "held for review"
+        limits = f"rejected above {one.threshold:.2f}"
+        if one.pass_limit < one.threshold:
+            limits = f"passes to {one.pass_limit:.2f}, {limits}"
         out.append(
-            f'<article><img src="{data_uri(picture)}" width="{width}" height="{height}" '
-            f'alt="{escape(one.name)}, the part and its map"><h3>{escape(one.name)}</h3>'
-            f"<p><b>{escape(one.label)}</b>, {verdict}: score {one.score:.2f}, "
-            f"threshold {one.threshold:.2f}</p>"
-            f'<table class="scores">{branches}</table></article>'
+            f'<article><div class="panes">{panes}</div><h3>{escape(one.name)}</h3>'
+            f"<p><b>{escape(one.label)}</b>, {verdict}: score {one.score:.2f} ({limits})</p>"
+            f"{_branches(one) if full else ''}</article>"
         )
     out.append("</div>")
     return "".join(out)

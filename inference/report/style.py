@@ -28,6 +28,7 @@ svg .note{fill:var(--mark);font-weight:600}
 polyline{fill:none;stroke-width:2}
 .chance{stroke:#c3cad2;stroke-dasharray:4 4;stroke-width:1.2}
 .threshold{stroke:var(--mark);stroke-width:1.6;stroke-dasharray:5 3}
+.passes{stroke:var(--good);stroke-width:1.6;stroke-dasharray:5 3}
 .bar-good{fill:var(--good);fill-opacity:.62}.bar-bad{fill:var(--bad);fill-opacity:.58}
 .bar-good-key,.bar-bad-key{stroke-width:9}
 .bar-good-key{stroke:var(--good)}.bar-bad-key{stroke:var(--bad)}
@@ -55,8 +56,10 @@ td small,th small{display:block;color:var(--soft);font-size:11.5px;font-weight:4
 vertical-align:middle;margin-right:8px}
 .track span{display:block;height:100%;border-radius:3px}
 .strong{background:var(--good)}.weak{background:var(--bad)}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:20px}
-article img{width:100%;height:auto;border-radius:5px;background:#222;display:block}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(460px,100%),1fr));gap:20px}
+.panes{display:grid;grid-template-columns:repeat(auto-fit,minmax(105px,1fr));gap:4px}
+.panes figcaption{font-size:11.5px;text-align:center}
+.panes img{width:100%;height:auto;border-radius:5px;background:#222;display:block}
 article p{margin:0 0 4px;font-size:13px}
 .scores{font-size:12.5px}.scores td{border:0;padding:0 14px 0 0;color:var(--soft)}
 .identity td{overflow-wrap:anywhere}.identity th{color:var(--soft)}
@@ -64,5 +67,10 @@ dt{font-weight:600;margin-top:6px}dd{margin:0;color:var(--soft)}
 details{margin:18px 0;border:1px solid var(--line);border-radius:8px;padding:0 18px;background:#fafbfc}
 summary{cursor:pointer;padding:12px 0;font-weight:600}
 a{color:var(--good)}
+.fates .n{min-width:70px}
+@media(max-width:600px){main{padding:16px 10px 40px}section{padding:12px}.headline{font-size:20px}
+.legend{padding-left:0}th,td{padding:4px 5px}.kinds tbody th{white-space:normal}
+.track{width:110px;max-width:26vw}
+.identity,.identity tbody,.identity tr,.identity th,.identity td{display:block}.identity td{border:0}}
 @media print{body{background:#fff}section{break-inside:avoid}details{border:0}}
 """

@@ -67,16 +67,16 @@ class Chart:
             f'height="{max(0.0, y1 - y0):.1f}">{inside}</rect>'
         )
 
-    def upright(self, x: float, style: str, words: str) -> None:
-        """A line over the whole height, named at its top."""
+    def upright(self, x: float, style: str, words: str, *, right: bool | None = None) -> None:
+        """A line over the whole height, named at its top, on its right, its left, or where there is room."""
         across, top = self._at(x, self._y[1])
         _, foot = self._at(x, self._y[0])
         self._marks.append(
             f'<line class="{escape(style)}" x1="{across:.1f}" x2="{across:.1f}" '
             f'y1="{top:.1f}" y2="{foot:.1f}"/>'
         )
-        # On the side where there is room.
-        right = across < (WIDTH + LEFT) / 2
+        if right is None:
+            right = across < (WIDTH + LEFT) / 2
         self._marks.append(
             f'<text class="note" x="{across + (5 if right else -5):.1f}" y="{top + 11:.1f}" '
             f'text-anchor="{"start" if right else "end"}">{escape(words)}</text>'

@@ -130,6 +130,34 @@ def _mean(figure: str, found: Combined | None) -> str:
     return _cell(figure, Measure(found.mean, found.interval))
 
 
+def fates(report: Report) -> str:
+    """How many good parts and defects pass, are held and are rejected: a row a mode that has limits."""
+    rows = ""
+    for mode, found in report.modes.items():
+        miss, false = found.miss_rate.value, found.false_reject_rate.value
+        if miss is None or false is None:
+            numbers: list[int | str] = ["–"] * 6
+        else:
+            held = [
+                round((rate.value or 0.0) * number)
+                for rate, number in (
+                    (found.defect_review_rate, found.defects),
+                    (found.good_review_rate, found.good),
+                )
+            ]
+            missed, turned = round(miss * found.defects), round(false * found.good)
+            numbers = [missed, held[0], found.defects - missed - held[0]]
+            numbers += [found.good - turned - held[1], held[1], turned]
+        cells = "".join(f'<td class="n">{number}</td>' for number in numbers)
+        rows += f"<tr><th>{escape(mode.value)}</th>{cells}</tr>"
+    heads = '<th class="n">pass</th><th class="n">review</th><th class="n">reject</th>'
+    return (
+        '<div class="wide"><table class="fates"><thead><tr><th></th><th colspan="3">defects</th>'
+        f'<th colspan="3">good parts</th></tr><tr><th></th>{heads}{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
 def identity(report: Report) -> str:
     """Which bundle, which data, which intervals."""
     counts = ", ".join(f"{name} {number}" for name, number in report.counts.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inference.results import Measure, Metrics, Report, combine
+from inference.results import Measure, Metrics, Report, combine, some
 
 
 def hundred(share: float) -> str:
@@ -32,6 +32,47 @@ def sentence(found: Metrics) -> str:
     return f"{rejected}; {passed[0].lower()}{passed[1:]}."
 
 
+def counted(found: Metrics) -> str | None:
+    """What became of every part, in numbers; None where there are no limits."""
+    miss, held_bad = found.miss_rate.value, found.defect_review_rate.value
+    false, held_good = found.false_reject_rate.value, found.good_review_rate.value
+    if miss is None or false is None:
+        return None
+
+    def fate(number: int, of: str, passes: int, held: int, rejected: int) -> str:
+        def verb(count: int, one: str, many: str) -> str:
+            return f"{count} {one if count == 1 else many}"
+
+        return (
+            f"of {verb(number, of.removesuffix('s'), of)} {verb(passes, 'passes', 'pass')}, "
+            f"{verb(held, 'is', 'are')} held for review, {verb(rejected, 'is', 'are')} rejected"
+        )
+
+    missed, held = round(miss * found.defects), round((held_bad or 0.0) * found.defects)
+    turned, kept = round(false * found.good), round((held_good or 0.0) * found.good)
+    bad = fate(found.defects, "defects", missed, held, found.defects - missed - held)
+    good = fate(found.good, "good parts", found.good - turned - kept, kept, turned)
+    return f"{bad[0].upper()}{bad[1:]}; {good}."
+
+
+def of_masks(report: Report) -> list[str]:
+    """What is to be told of masks that are no outline of a defect."""
+    out = []
+    if report.unmarked:
+        number = len(report.unmarked)
+        out.append(
+            f"{number} frame{'' if number == 1 else 's'} left out: "
+            f"{'its mask marks' if number == 1 else 'their masks mark'} nothing: {some(report.unmarked)}"
+        )
+    if report.mostly_marked:
+        one = len(report.mostly_marked) == 1
+        out.append(
+            f"{some(report.mostly_marked)}: {'its mask marks' if one else 'their masks mark'} more than 90 % "
+            f"of the frame; {'is it' if one else 'are they'} inverted? The background of a mask must be 0"
+        )
+    return out
+
+
 def headline(reports: Sequence[Report], *, independent: bool) -> str:
     """The sentence of the page: the fullest mode, over all reports."""
     rows = [report.modes[report.fullest] for report in reports if report.fullest is not None]
@@ -52,7 +93,7 @@ def headline(reports: Sequence[Report], *, independent: bool) -> str:
 
 def caveats(report: Report) -> list[str]:
     """What a reader must know before relying on the figures."""
-    out: list[str] = []
+    out = of_masks(report)
     if report.fullest is None:
         return out
     found = report.modes[report.fullest]

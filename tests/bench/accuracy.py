@@ -52,7 +52,13 @@ def judge(dataset: Dataset, name: str, seed: int, folder: Path, args: argparse.N
     runtime = Runtime(dino=args.dino, point_mae=args.point_mae)
     bundle = teach(dataset, folder / f"seed-{seed}", name=name, settings=settings, runtime=runtime)
     inspector = Inspector.load(bundle, device=args.device, runtime=runtime)
-    return evaluate(inspector, dataset, bootstrap=args.bootstrap, seed=seed)
+    return evaluate(
+        inspector,
+        dataset,
+        bootstrap=args.bootstrap,
+        seed=seed,
+        leave_out_unmarked=args.leave_out_unmarked,
+    )
 
 
 def mean(measures: Sequence[Measure]) -> float | None:
@@ -172,6 +178,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dino", type=Path, help="weights file, for the reference profile")
     parser.add_argument("--point-mae", type=Path, help="weights file, for the reference profile")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--leave-out-unmarked", action="store_true", help="leave out defects whose masks mark nothing"
+    )
     parser.add_argument("--report", type=Path, help="a page with charts and pictures, of the first seed")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -236,7 +245,9 @@ def main() -> int:
         flat = [report for reports in everything for report in (reports[:1] if real else reports)]
         overall(flat, f"mean of {len(flat)}, {len(everything)} sets", independent=True)
     if args.report is not None:
-        write_report(args.report, [reports[0] for reports in everything], categories=len(everything) > 1)
+        write_report(
+            args.report, [reports[0] for reports in everything], categories=len(everything) > 1, full=True
+        )
     if args.json is not None:
         args.json.write_text(json.dumps(written, indent=2))
     return 0 if holds else 1

@@ -20,6 +20,7 @@ from inference.errors import BadSample, DatasetError, NoPart, NoReading, NotFini
 from inference.evaluate import Inspects, evaluate
 from inference.exhibits import KEPT, SIDE
 from inference.inspector import Inspector
+from inference.report.words import caveats, of_masks
 from inference.results import FIGURES
 from inference.sample import Sample
 from schemas.verdict import Mode
@@ -344,6 +345,59 @@ def test_the_worst_of_either_sort_is_shown_first_and_few_are_kept() -> None:
     assert first.branches == {"colour": first.score}
 
 
+def test_hits_are_of_each_kind_with_colour_and_depth() -> None:
+    report = evaluate(Reader(), test_set(), bootstrap=0)
+    assert len(report.hits) == KEPT
+    assert all(hit.rejected for hit in report.hits)
+    assert {hit.label for hit in report.hits[:3]} == {"both", "colour", "shape"}
+    assert all(hit.colour is not None and hit.depth is not None for hit in report.hits)
+    assert not evaluate(
+        Reader(spoil=lambda found: replace(found, threshold=1e6)), test_set(), bootstrap=0
+    ).hits
+
+
+def blank(number: int) -> Item:
+    return replace(frame(number, "both"), load_mask=lambda: np.zeros((SIZE, SIZE), bool))
+
+
+def test_all_defects_whose_masks_mark_nothing_are_named_at_once() -> None:
+    dataset = Frames([*test_set().items, *(blank(60 + i) for i in range(12))])
+    with pytest.raises(DatasetError, match="--leave-out-unmarked") as refused:
+        evaluate(Reader(), dataset, bootstrap=0)
+    said = str(refused.value)
+    assert "test/both/both60, test/both/both61" in said
+    assert "both69 and 2 more (12 frames): empty masks" in said
+    with pytest.raises(DatasetError, match="test/both/both60: an empty mask, and the frame is labelled"):
+        evaluate(Reader(), Frames([*test_set().items, blank(60)]), bootstrap=0)
+
+
+def test_defects_whose_masks_mark_nothing_are_left_out_of_every_figure_where_asked() -> None:
+    expected = evaluate(Reader(), test_set(), bootstrap=20)
+    dataset = Frames([*test_set().items, blank(60), blank(61)])
+    report = evaluate(Reader(), dataset, bootstrap=20, leave_out_unmarked=True)
+    assert report.unmarked == ["test/both/both60", "test/both/both61"]
+    assert report.modes == expected.modes
+    assert report.kinds == expected.kinds
+    assert report.counts == expected.counts
+    assert of_masks(report) == [
+        "2 frames left out: their masks mark nothing: test/both/both60, test/both/both61"
+    ]
+    assert of_masks(report)[0] in caveats(report)
+    only = Frames([frame(0), blank(60)])
+    with pytest.raises(DatasetError, match="0 defective"):
+        evaluate(Reader(), only, bootstrap=0, leave_out_unmarked=True)
+
+
+def test_a_mask_that_marks_nearly_all_of_the_frame_is_told_as_inverted() -> None:
+    mask = np.ones((SIZE, SIZE), bool)
+    mask[0, 0] = False
+    dataset = Frames([*test_set().items, replace(frame(60, "both"), load_mask=lambda: mask)])
+    report = evaluate(Reader(), dataset, bootstrap=0)
+    assert report.mostly_marked == ["test/both/both60"]
+    assert "both60: its mask marks more than 90 % of the frame; is it inverted?" in of_masks(report)[0]
+    assert not of_masks(evaluate(Reader(), test_set(), bootstrap=0))
+
+
 def test_what_is_shown_is_small_and_depth_alone_is_shown_in_grey() -> None:
     mask = np.zeros((50, 2 * SIDE), bool)
     mask[20, 100:600] = True  # a scratch of one pixel stays visible
@@ -360,12 +414,14 @@ def test_what_is_shown_is_small_and_depth_alone_is_shown_in_grey() -> None:
     items = [deep(number, label) for number, label in enumerate([GOOD, GOOD, "scratch"])]
     report = evaluate(Reader(modes=(Mode.DEPTH,)), Frames(items), bootstrap=0)
     shown = report.worst_defects[0]
-    assert shown.picture.shape == (25, SIDE, 3)
+    assert shown.colour is None
+    assert shown.depth is not None
+    assert shown.depth.shape == (25, SIDE, 3)
     assert shown.heat.shape == (25, SIDE)
     assert shown.mask is not None
     assert shown.mask.any()
-    assert (shown.picture[..., 0] == shown.picture[..., 2]).all()
-    assert not shown.picture[0].any()  # nothing was read there
+    assert (shown.depth[..., 0] == shown.depth[..., 2]).all()
+    assert not shown.depth[0].any()  # nothing was read there
 
 
 def as_evaluated(inspector: Inspector) -> Inspects:

@@ -17,12 +17,13 @@ from inference.errors import ReportError
 from inference.report import render, write_report
 from inference.report.pictures import draw
 from inference.report.svg import Chart, even_ticks
-from inference.report.words import caveats, headline, hundred
+from inference.report.words import caveats, counted, headline, hundred
 from inference.results import FIGURES, Exhibit, Measure, Metrics, Report, combine, combine_reports
 from schemas.verdict import Mode
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-SECTIONS = ("misses", "rejects", "charts", "table", "kinds", "identity")
+ALL = ("fates", "misses", "rejects", "hits", "charts", "table", "kinds", "identity")
+SECTIONS = ALL
 
 
 class Page(HTMLParser):
@@ -82,9 +83,11 @@ def exhibit(name: str = "test/dent/dent_1", *, score: float = 3.0, label: str = 
         name=name,
         label=label,
         score=score,
+        pass_limit=3.0,
         threshold=4.0,
         branches={"colour": 1.25, "shape": 2.5},
-        picture=np.full((40, 60, 3), 90, np.uint8),
+        colour=np.full((40, 60, 3), 90, np.uint8),
+        depth=np.full((40, 60, 3), 70, np.uint8),
         heat=heat,
         mask=mask,
     )
@@ -120,6 +123,7 @@ def report(**changes: Any) -> Report:
         "fullest": Mode.FUSED,
         "items": items,
         "curves": {mode.value: curve for mode in Mode},
+        "hits": [exhibit("test/dent/dent_2", score=9.0)],
         "worst_defects": [exhibit(), exhibit("test/dent/dent_2", score=9.0)],
         "worst_good": [exhibit("test/good/good_7", score=5.0, label="good")],
     }
@@ -127,7 +131,7 @@ def report(**changes: Any) -> Report:
 
 
 def test_every_section_is_there_and_the_headline_comes_first() -> None:
-    text = render([report()])
+    text = render([report()], full=True)
     page = Page(text)
     assert [name for name in page.ids() if name in SECTIONS] == list(SECTIONS)
     assert {"headline", "published", "words"} <= set(page.ids())
@@ -147,6 +151,43 @@ def test_every_section_is_there_and_the_headline_comes_first() -> None:
         assert words in page.text
     charts = [attrs.get("aria-label") for tag, attrs in page.tags if tag == "svg" and "role" in attrs]
     assert len(charts) == 3
+
+
+def test_the_page_is_short_and_leaves_research_to_the_full_one() -> None:
+    page = Page(render([report()]))
+    assert [name for name in page.ids() if name in ALL] == [
+        "fates", "misses", "rejects", "hits", "charts", "kinds", "identity",
+    ]  # fmt: skip
+    for words in ("fused:cmdr", "AUPRO", "ROC:", "PRO curve", "colour 1.25"):
+        assert words not in page.text
+    assert "crosscheck evaluate --full" in page.text
+
+
+def test_what_became_of_the_parts_is_said_in_numbers_with_those_that_are_held() -> None:
+    row = metrics(
+        good=58, defects=14, miss_rate=Measure(1 / 14), defect_review_rate=Measure(1 / 14),
+        false_reject_rate=Measure(0.0), good_review_rate=Measure(0.0), pass_limit=3.0,
+    )  # fmt: skip
+    said = (
+        "Of 14 defects 1 passes, 1 is held for review, 12 are rejected; "
+        "of 58 good parts 58 pass, 0 are held for review, 0 are rejected."
+    )
+    assert counted(row) == said
+    assert counted(Metrics()) is None
+    page = Page(render([report(modes={Mode.FUSED: row})]))
+    assert said in page.text
+    assert page.text.index(said) < page.text.index("Of 100 good parts")
+    assert "passes to 3" in page.text
+    assert "rejected above 4" in page.text
+    assert "FUSED 1 1 12 58 0 0" in page.text
+
+
+def test_a_part_between_the_limits_is_shown_as_held() -> None:
+    between = exhibit(score=3.5)
+    assert not between.passed
+    assert not between.rejected
+    text = Page(render([report(worst_defects=[between], hits=[])])).text
+    assert "held for review: score 3.50 (passes to 3.00, rejected above 4.00)" in text.replace("  ", " ")
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
@@ -187,37 +228,39 @@ def test_names_are_text_and_never_markup(nasty: str) -> None:
 
 
 def test_pictures_hold_the_part_the_map_and_the_outline() -> None:
-    picture = draw(exhibit())
-    height, width = picture.shape[:2]
-    assert (height, width) == (267, 800)
-    left, right = picture[:, :400], picture[:, 400:]
+    pictures = draw(exhibit())
+    assert list(pictures) == ["colour", "depth", "heat map"]
+    assert {picture.shape for picture in pictures.values()} == {(240, 360, 3)}
+    left, right = pictures["colour"], pictures["heat map"]
     assert (left[5, 5] == 90).all()
+    assert (pictures["depth"][5, 5] == 70).all()
     assert right[100, 150].max() > 150  # the map is far above its threshold inside the defect
     assert right[5, 5].max() < 90  # and clear outside
     cyan = np.abs(left.astype(int) - np.array([0, 229, 255])).sum(-1) < 30
     rows, columns = np.nonzero(cyan)
-    assert 55 < rows.min() < 67  # just outside of the defect, which begins at row 67
-    assert 130 < rows.max() < 140
-    assert 90 < columns.min() < 101
-    none = draw(replace(exhibit(), mask=None, threshold=-1.0))
-    assert not (np.abs(none.astype(int) - np.array([0, 229, 255])).sum(-1) < 30).any()
+    assert 48 < rows.min() < 60  # just outside of the defect, which begins at row 60
+    assert 117 < rows.max() < 127
+    assert 80 < columns.min() < 91
+    none = draw(replace(exhibit(), mask=None, threshold=-1.0, colour=None))
+    assert list(none) == ["depth", "heat map"]
+    assert not (np.abs(none["depth"].astype(int) - np.array([0, 229, 255])).sum(-1) < 30).any()
 
 
 def test_images_of_the_page_can_be_decoded() -> None:
     sources = [attrs["src"] for tag, attrs in Page(render([report()])).tags if tag == "img"]
-    assert len(sources) == 2  # the one miss, and the one false reject
+    assert len(sources) == 9  # colour, depth and map of the miss, the false reject and the hit
     for source in sources:
         assert source is not None
         data = np.frombuffer(base64.b64decode(source.split(",")[1]), np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         assert image is not None
-        assert image.shape == (267, 800, 3)
+        assert image.shape == (240, 360, 3)
 
 
 def test_without_a_miss_the_nearest_are_shown_and_said_to_be_found() -> None:
     found = report(worst_defects=[exhibit(score=9.0)], worst_good=[exhibit(score=1.0, label="good")])
     text = Page(render([found])).text
-    assert "No defect was missed: those nearest to it" in text
+    assert "No defect passed: those nearest to it" in text
     assert "No good part was rejected: those nearest to it" in text
     assert "rejected: score 9.00" in text.replace("  ", " ")
 

@@ -145,6 +145,23 @@ def test_one_bundle_gives_tables_a_page_and_the_json_that_it_always_gave(
     assert not (bundle / GRANTS).exists()  # nothing is granted that was not asked for
 
 
+def test_frames_that_are_left_out_are_said_in_the_terminal_and_on_the_page(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, page = write_product(tmp_path / "cap", good=8, defects=8), tmp_path / "page.html"
+    for name in ("faa", "fab", "fac"):
+        cv2.imwrite(str(data / f"test/dent/gt/{name}.png"), np.zeros((SIZE, SIZE), np.uint8))
+    asked = Asked(bundles=[bundle], data=data, bootstrap=0)
+    with pytest.raises(DatasetError, match=r"test/dent/faa, test/dent/fab, test/dent/fac: empty masks"):
+        run_evaluate(asked, page=None, json_file=None)
+    run_evaluate(replace(asked, leave_out_unmarked=True), page=page, json_file=None)
+    words = "3 frames left out: their masks mark nothing: test/dent/faa, test/dent/fab, test/dent/fac"
+    said = capsys.readouterr().out
+    assert words in said
+    assert "Of 5 defects 0 pass, 0 are held for review, 5 are rejected" in " ".join(said.split())
+    assert words in page.read_text()
+
+
 def test_several_bundles_are_compared_on_the_same_frames(
     product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,7 @@ class Benchmark:
             again, so that a run that was stopped goes on where it was.
         settings: of teaching, the same for every category.
         runtime: where networks are that no bundle holds.
-        bootstrap: resamples behind each interval.
+        bootstrap: resamples behind each interval. leave_out_unmarked: as ``Asked`` has it.
     """
 
     data: Path
@@ -39,6 +39,7 @@ class Benchmark:
     kind: str | None = None
     category: str | None = None
     bootstrap: int = 1000
+    leave_out_unmarked: bool = False
 
 
 def run_benchmark(asked: Benchmark, *, page: Path | None, json_file: Path | None) -> None:
@@ -87,6 +88,7 @@ def run_benchmark(asked: Benchmark, *, page: Path | None, json_file: Path | None
             device=asked.settings.device,
             runtime=asked.runtime,
             bootstrap=asked.bootstrap,
+            leave_out_unmarked=asked.leave_out_unmarked,
             seed=asked.settings.seed,
         ),
         page=page,

@@ -19,6 +19,7 @@ from inference.grants import GRANTABLE, decide, revoke_grant, write_grant
 from inference.inspector import Inspector
 from inference.profiles.runtime import Runtime
 from inference.report import write_report
+from inference.report.words import of_masks
 from inference.results import Report, combine_reports
 from schemas.verdict import Mode
 from workers.commands import console
@@ -38,6 +39,7 @@ class Asked:
         same_field: depth of another size shows the same field. conventions: what else is said of the files.
         device, runtime: what the networks run on, and where those are that no bundle holds.
         bootstrap, seed: of the intervals.
+        leave_out_unmarked: defects whose masks mark nothing are left out, not refused.
         grant, max_miss: modes to grant, and the miss rate that is accepted. revoke: modes to take back.
     """
 
@@ -52,6 +54,7 @@ class Asked:
     runtime: Runtime | None = None
     bootstrap: int = 1000
     seed: int = 0
+    leave_out_unmarked: bool = False
     grant: Sequence[Mode] = ()
     max_miss: float | None = None
     revoke: Sequence[Mode] = ()
@@ -103,9 +106,17 @@ def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None, ful
 
             inspector = Inspector.load(folder, device=asked.device, runtime=asked.runtime)
             reports.append(
-                evaluate(inspector, dataset, bootstrap=asked.bootstrap, seed=asked.seed, progress=step)
+                evaluate(
+                    inspector,
+                    dataset,
+                    bootstrap=asked.bootstrap,
+                    seed=asked.seed,
+                    leave_out_unmarked=asked.leave_out_unmarked,
+                    progress=step,
+                )
             )
     apart = asked.models is not None
+    console.tell(dict.fromkeys(note for report in reports for note in of_masks(report)))
     console.out.print(headline_of(reports, categories=apart))
     console.out.print(four_numbers(reports, categories=apart))
     if full:
@@ -119,7 +130,7 @@ def run_evaluate(asked: Asked, *, page: Path | None, json_file: Path | None, ful
         console.out.print("every branch, rule of fusion and pixel figure: --full", style="dim")
     if page is not None:
         made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, version {version('crosscheck')}"
-        write_report(page, reports, categories=apart, made=made)
+        write_report(page, reports, categories=apart, made=made, full=full)
         console.out.print(f"report: {page}")
     console.write_json(json_file, as_json(reports, categories=apart))
     for mode in asked.grant:

@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from inference.report.words import headline
+from inference.report.words import counted, headline
 from inference.results import RATES, Combined, Measure, Metrics, Report, combine_reports
 from workers.commands import console
 
@@ -32,11 +32,11 @@ _WITH_INTERVAL = ("i_auroc", "false_reject_rate", "miss_rate", "aupro_30")
 """The others have theirs in the page and in the JSON file."""
 
 
-_FOUR = ("misses", "false rejects", "image AUROC", "AUPRO@30")
+_FOUR = ("misses", "defects\nheld", "false\nrejects", "good\nheld", "image\nAUROC", "AUPRO\n@30")
 
 
 def four_numbers(reports: Sequence[Report], *, categories: bool) -> Table:
-    """Misses, false rejects, and how well scores and maps tell defects: a row a mode, or a row a report."""
+    """What is missed, held and falsely rejected, and how well scores tell: a row a mode, or a report."""
     if len(reports) == 1:
         title = f"{reports[0].bundle} on {reports[0].dataset}: {_counts(reports[0])}"
         rows = {mode.value: found for mode, found in reports[0].modes.items() if found.inspected}
@@ -52,7 +52,9 @@ def four_numbers(reports: Sequence[Report], *, categories: bool) -> Table:
         table.add_row(
             escape(name),
             _of(found.miss_rate, found.defects),
+            _of(found.defect_review_rate, found.defects),
             _of(found.false_reject_rate, found.good),
+            _of(found.good_review_rate, found.good),
             console.number(found.i_auroc.value),
             console.number(found.aupro_30.value),
         )
@@ -99,7 +101,10 @@ def combined_tables(reports: Sequence[Report], *, categories: bool) -> list[Tabl
 
 def headline_of(reports: Sequence[Report], *, categories: bool) -> str:
     """What it comes to, in a sentence."""
-    return escape(headline(reports, independent=categories))
+    rates = headline(reports, independent=categories)
+    alone = reports[0] if len(reports) == 1 else None
+    numbers = None if alone is None or alone.fullest is None else counted(alone.modes[alone.fullest])
+    return escape(rates if numbers is None else f"{numbers}\n{rates}")
 
 
 def _counts(report: Report) -> str:
