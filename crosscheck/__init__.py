@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from schemas.wire import decode_capture, decode_heatmap, decode_label, decode_verdict
     from workers.bus.base import Delivery
     from workers.bus.kafka import KafkaBus, KafkaSettings
+    from workers.bus.oauth import OAuthToken
     from workers.bus.security import KafkaSecurity
     from workers.capture.buffer import DiskBuffer
     from workers.capture.log import AgentLog
@@ -81,6 +82,7 @@ _WHERE = {
     "schemas.wire": ("decode_capture", "decode_heatmap", "decode_label", "decode_verdict"),
     "workers.bus.base": ("Delivery",),
     "workers.bus.kafka": ("KafkaBus", "KafkaSettings"),
+    "workers.bus.oauth": ("OAuthToken",),
     "workers.bus.security": ("KafkaSecurity",),
     "workers.capture.buffer": ("DiskBuffer",),
     "workers.capture.log": ("AgentLog",),
@@ -124,6 +126,7 @@ __all__ = [
     "MessageTooLarge",
     "Mode",
     "Notice",
+    "OAuthToken",
     "PartKey",
     "Publisher",
     "RecordTooLarge",

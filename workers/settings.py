@@ -19,7 +19,16 @@ from workers.errors import SettingsError
 PREFIX = "CROSSCHECK_"
 CONFIG_VARIABLE = "CROSSCHECK_CONFIG"
 # What is said of a wrong value of these does not repeat it.
-_SECRET = ("kafka", "redis", "trace", "model_store", "kafka_password", "redis_password", "board_token")
+_SECRET = (
+    "kafka",
+    "redis",
+    "trace",
+    "model_store",
+    "kafka_password",
+    "redis_password",
+    "board_token",
+    "kafka_oauth_command",
+)
 
 
 def _worker_name() -> str:
@@ -37,11 +46,22 @@ class Settings(BaseSettings):
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
         "plaintext", description="How Kafka is spoken to"
     )
-    kafka_sasl: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+    kafka_sasl: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"] = Field(
         "SCRAM-SHA-512", description="How a user proves itself to Kafka, with sasl_plaintext and sasl_ssl"
     )
     kafka_user: str | None = Field(None, description="Kafka user")
     kafka_password: SecretStr | None = Field(None, description="Its password")
+    kafka_oauth_file: Path | None = Field(
+        None,
+        description="File with the token of OAUTHBEARER, read at each login: replace it before it expires",
+    )
+    # A command may name a secret.
+    kafka_oauth_command: SecretStr | None = Field(
+        None, description="Command that prints the token of OAUTHBEARER, run without a shell"
+    )
+    kafka_oauth_extensions: str = Field(
+        "", description="Sent with the token: NAME=VALUE,NAME=VALUE, where brokers ask for it"
+    )
     kafka_ca: Path | None = Field(None, description="PEM file of the authority that signed the brokers")
     kafka_cert: Path | None = Field(None, description="PEM file of our own certificate, where brokers ask")
     kafka_key: Path | None = Field(None, description="PEM file of its private key")

@@ -159,6 +159,8 @@ def secure_kafka(folder: Path, scram_users: list[str]) -> Iterator[SecureKafka]:
     told = ",".join(f"{name}://127.0.0.1:{port}" for name, port in doors.items())
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    # Takes tokens without a signature: who may make them is another server's matter.
+    bearer = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
     extra = {
         "listeners": f"{told},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": told,
@@ -170,13 +172,16 @@ def secure_kafka(folder: Path, scram_users: list[str]) -> Iterator[SecureKafka]:
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(authority.ca),
         "listener.name.ssl.ssl.client.auth": "required",
-        "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN,OAUTHBEARER",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         # Who comes by the door without users or certificates.
         "super.users": "User:ANONYMOUS",
     }
     for door in ("sasl_ssl", "sasl_plaintext"):
         extra[f"listener.name.{door}.scram-sha-512.sasl.jaas.config"] = scram
+        extra[f"listener.name.{door}.oauthbearer.sasl.jaas.config"] = bearer
+        # Connections log in again this often, as brokers ask for whose tokens are short.
+        extra[f"listener.name.{door}.oauthbearer.connections.max.reauth.ms"] = "2000"
         extra[f"listener.name.{door}.plain.sasl.jaas.config"] = f'{plain} user_plain="{PASSWORD}";'
     server = KafkaServer(folder, tls, controller, internal_port=inside, extra=extra)
     try:

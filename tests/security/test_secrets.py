@@ -30,8 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_password_of_the_settings_is_a_secret() -> None:
     fields = Settings.model_fields
-    passwords = {name for name in fields if "password" in name or "secret" in name or "token" in name}
-    assert {"kafka_password", "redis_password"} <= passwords
+    words = ("password", "secret", "token", "command")
+    passwords = {name for name in fields if any(word in name for word in words)}
+    assert {"kafka_password", "redis_password", "kafka_oauth_command"} <= passwords
     for name in passwords:
         assert fields[name].annotation == SecretStr | None, name
     assert fields["redis"].repr is False

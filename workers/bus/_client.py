@@ -6,6 +6,7 @@ the tests, that would stop every process that uses Kafka.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -25,7 +26,9 @@ with warnings.catch_warnings():
     from kafka.future import Future
     from kafka.net.inet import KafkaNetSocket
     from kafka.net.sasl import get_sasl_mechanism
+    from kafka.net.sasl.oauth import AbstractTokenProvider
     from kafka.producer.transaction_manager import TransactionState
+    from kafka.protocol.sasl import SaslAuthenticateRequest, SaslBytesRequest
     from kafka.record import util as record_util
     from kafka.record.default_records import DefaultRecordBatch
     from kafka.record.legacy_records import LegacyRecordBatch
@@ -34,6 +37,7 @@ with warnings.catch_warnings():
     from kafka.structs import TopicPartition as KafkaTopicPartition
 
 __all__ = [
+    "AbstractTokenProvider",
     "AsyncConsumerRebalanceListener",
     "ConfigResource",
     "ConfigResourceType",
@@ -70,3 +74,18 @@ async def _connect_or_close(*arguments: Any, **named: Any) -> Any:
 
 
 KafkaNetSocket.sock_connect = _connect_or_close
+
+
+def _hidden(request: Any) -> str:
+    """Of a login: kafka-python logs every request at DEBUG, with a token or a password of PLAIN in it."""
+    return f"{type(request).__name__}(***)"
+
+
+def _no_bytes(record: logging.LogRecord) -> bool:
+    """Of the lines in which every request and answer is written as it goes over the wire."""
+    return "Send: %r" not in record.msg and "Recv: %r" not in record.msg
+
+
+logging.getLogger("kafka.protocol.parser").addFilter(_no_bytes)
+for _request in (SaslAuthenticateRequest, SaslBytesRequest):
+    _request.__repr__ = _request.__str__ = _hidden

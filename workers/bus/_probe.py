@@ -11,6 +11,7 @@ import struct
 import time
 
 from workers.bus._client import get_sasl_mechanism
+from workers.bus.oauth import NoToken
 from workers.bus.security import KafkaSecurity
 from workers.errors import BusError
 from workers.tls import tls_problem
@@ -113,6 +114,7 @@ def _log_in(talk: _Talk, security: KafkaSecurity, where: str) -> None:
             raise Refused(
                 f"{where} wants a user: set CROSSCHECK_KAFKA_SECURITY="
                 f"{'sasl_ssl' if security.tls else 'sasl_plaintext'}, CROSSCHECK_KAFKA_USER and _PASSWORD"
+                " (or CROSSCHECK_KAFKA_SASL=OAUTHBEARER and CROSSCHECK_KAFKA_OAUTH_FILE)"
             )
         return
     if code == _ILLEGAL_SASL_STATE:
@@ -131,10 +133,21 @@ def _log_in(talk: _Talk, security: KafkaSecurity, where: str) -> None:
         sasl_mechanism=security.mechanism,
         sasl_plain_username=security.user,
         sasl_plain_password=security.password,
+        sasl_oauth_token_provider=security.oauth,
         security_protocol=security.protocol.upper(),
     )
     while not mechanism.is_done():
-        code, rest = _coded(talk.ask(_AUTHENTICATE, 0, _bytes(mechanism.auth_bytes())), where)
+        try:
+            proof = mechanism.auth_bytes()
+        except NoToken as error:
+            raise Refused(f"{where} wants a token; {error}") from None
+        code, rest = _coded(talk.ask(_AUTHENTICATE, 0, _bytes(proof)), where)
+        if code and security.oauth is not None:
+            raise Refused(
+                f"{where} refuses the token of {security.oauth.where()}: it has expired by the broker's"
+                " clock, is for another audience or issuer, or its user is not known there; see the"
+                " broker's log"
+            )
         if code:
             raise Refused(
                 f"{where} refuses user {security.user!r}: the user or the password is wrong; check"

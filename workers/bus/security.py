@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from workers.bus.oauth import COMMAND, FILE, OAuthToken
 from workers.errors import SettingsError
 from workers.secret import Secret
 from workers.tls import client_context
 
 Protocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
-Mechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]
+Mechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,8 @@ class KafkaSecurity:
     """Encryption and identity towards the brokers; the files are PEM.
 
     ``ca`` is the authority that signed the brokers' certificates (None: those the system trusts), ``cert``
-    and ``key`` our own, where brokers ask for one.
+    and ``key`` our own, where brokers ask for one. ``oauth`` takes the place of user and password with the
+    mechanism OAUTHBEARER.
 
     Raises:
         SettingsError: a combination that cannot work, or a file that cannot be read; the text names the
@@ -34,9 +36,24 @@ class KafkaSecurity:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    oauth: OAuthToken | None = None
 
     def __post_init__(self) -> None:
-        if self.sasl:
+        bearer = self.sasl and self.mechanism == "OAUTHBEARER"
+        if self.oauth is not None and not bearer:
+            raise SettingsError(
+                f"{FILE} and _COMMAND are used by OAUTHBEARER only: set CROSSCHECK_KAFKA_SASL=OAUTHBEARER and"
+                f" CROSSCHECK_KAFKA_SECURITY={'sasl_ssl' if self.tls else 'sasl_plaintext'}, or unset them"
+            )
+        if bearer:
+            if self.user or self.password:
+                raise SettingsError(
+                    "CROSSCHECK_KAFKA_USER and _PASSWORD are not used by OAUTHBEARER: the token says who we"
+                    " are; take them away"
+                )
+            if self.oauth is None:
+                raise SettingsError(f"Kafka by OAUTHBEARER needs a token: set {FILE} or {COMMAND}")
+        elif self.sasl:
             for name, value in (("USER", self.user), ("PASSWORD", self.password)):
                 if not value:
                     raise SettingsError(
@@ -85,5 +102,6 @@ class KafkaSecurity:
                 "sasl_mechanism": self.mechanism,
                 "sasl_plain_username": self.user,
                 "sasl_plain_password": Secret(self.password or ""),
+                "sasl_oauth_token_provider": self.oauth,
             }
         return words

@@ -10,8 +10,9 @@ import structlog
 
 from compose.services import Services
 from workers.bus.kafka import KafkaBus, KafkaSettings
+from workers.bus.oauth import COMMAND, EXTENSIONS, FILE, OAuthToken
 from workers.bus.security import KafkaSecurity
-from workers.errors import BusError
+from workers.errors import BusError, SettingsError
 from workers.settings import PREFIX, Settings, load_settings
 from workers.store.connection import RedisSecurity, connect
 from workers.store.settings import StoreSettings
@@ -88,8 +89,22 @@ def kafka_settings(settings: Settings) -> KafkaSettings:
         ca=settings.kafka_ca,
         cert=settings.kafka_cert,
         key=settings.kafka_key,
+        oauth=_oauth(settings),
     )
     return KafkaSettings(bootstrap=settings.kafka, security=security)
+
+
+def _oauth(settings: Settings) -> OAuthToken | None:
+    command = settings.kafka_oauth_command
+    if settings.kafka_oauth_file is None and command is None:
+        if settings.kafka_oauth_extensions:
+            raise SettingsError(f"{EXTENSIONS} is sent with a token: set {FILE} or {COMMAND}")
+        return None
+    return OAuthToken(
+        file=settings.kafka_oauth_file,
+        command=None if command is None else command.get_secret_value(),
+        extensions=settings.kafka_oauth_extensions,
+    )
 
 
 def redis_security(settings: Settings) -> RedisSecurity:
