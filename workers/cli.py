@@ -7,6 +7,7 @@ for torch.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -313,12 +314,16 @@ def services_down(folder: Folder = Path(".crosscheck/services")) -> None:
     down(folder)
 
 
+_LARGEST = 1e12
+"""No rate, size or time on a command line is larger."""
+
+
 def main() -> None:
     """Run the command line; a mistake is one line on standard error and an exit code, never a traceback."""
     # Before anything can go wrong: what structlog does unasked prints the variables of a failure.
     configure_logs()
     try:
-        code = app(standalone_mode=False)
+        code = _checked(typer.main.get_command(app))(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else console.OK)
     except _UsageError as error:
         _fail_usage(error)
@@ -335,6 +340,21 @@ def main() -> None:
         sys.exit(console.BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(console.INTERRUPTED)
+
+
+def _checked(command: Any) -> Any:
+    """The command, with every number on its command line held to what a machine can count."""
+    for one in getattr(command, "commands", {}).values():
+        _checked(one)
+    for option in command.params:
+        option.callback = partial(_countable, option.callback)
+    return command
+
+
+def _countable(own: Any, context: Any, option: Any, value: Any) -> Any:
+    if isinstance(value, float) and not abs(value) <= _LARGEST:
+        raise typer.BadParameter(f"{value:g} is no number that is meant here", ctx=context, param=option)
+    return value if own is None else own(context, option, value)
 
 
 def _fail_usage(error: Any) -> None:

@@ -167,7 +167,8 @@ def evaluate(
         typer.Option(help="Let this mode pass parts alone, if --max-miss holds.", case_sensitive=False),
     ] = None,
     max_miss: Annotated[
-        float | None, typer.Option(help="Accepted miss rate, such as 0.05, of the interval's upper end.")
+        float | None,
+        typer.Option(min=0, max=1, help="Accepted miss rate, such as 0.05, of the interval's upper end."),
     ] = None,
     revoke: Annotated[
         list[Mode] | None, typer.Option(help="Take this mode's grant back.", case_sensitive=False)

@@ -251,6 +251,41 @@ def test_a_wrong_option_is_told_with_where_to_look(call: Call, words: tuple[str,
     assert_one_line(call(*words), WRONG, said)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "1e308"])
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("teach", "cap", "--data", "none"), "--false-reject"),
+        (("teach", "cap", "--data", "none"), "--review-share"),
+        (("evaluate", "--bundle", "none", "--data", "none", "--grant", "RGB"), "--max-miss"),
+        (("benchmark", "--data", "none"), "--bootstrap"),
+        (("topics", "--stations", "a"), "--frames-per-second"),
+        (("topics", "--stations", "a"), "--frame-kb"),
+        (("topics", "--stations", "a"), "--retention-hours"),
+        (("capture", "--station", "a"), "--rate"),
+        (("capture", "--station", "a"), "--deadline"),
+        (("capture", "--station", "a"), "--buffer-mb"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused_by_its_option(
+    call: Call, words: tuple[str, ...], option: str, value: str
+) -> None:
+    done = call(*words, option, value)
+    assert_one_line(done, WRONG)
+    assert option in done.err or option.strip("-").replace("-", "_") in done.err, done.err
+
+
+def test_teach_ends_with_what_a_product_of_one_sensor_is_held_for(call: Call, data: Path) -> None:
+    for depth in data.rglob("depth"):
+        shutil.rmtree(depth)
+    done = call("teach", "cap", "--data", "data", "--no-foreground", "--no-roi")
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "as taught, every part is held for review until `crosscheck evaluate --bundle" in said
+    assert "--grant RGB --max-miss 0.05` has shown" in said
+    assert said.endswith("enough")
+
+
 def test_a_bare_command_shows_what_there_is(call: Call) -> None:
     done = call()
     assert done.code == WRONG
