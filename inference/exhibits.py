@@ -129,7 +129,7 @@ def _shrunk(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 
 
 def _grey(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """(H, W, 3): nearer is darker, from the 2nd to the 98th percentile; black where nothing was read."""
+    """(H, W, 3): small values are dark, from the 2nd to the 98th percentile; black where nothing was read."""
     read = depth[depth > 0]
     if not read.size:
         return np.zeros((*depth.shape, 3), np.uint8)

@@ -193,7 +193,8 @@ _FATES = (
 )
 _GALLERY = (
     "In the heat map dark red begins at half of the reject limit and yellow is well above it. In depth, dark "
-    "is near and black is no reading. The outline, where there is one, is where people said the defect is."
+    "is a small value and black no reading. The outline, where there is one, is where people said that the "
+    "defect is."
 )
 
 

@@ -67,9 +67,10 @@ dt{font-weight:600;margin-top:6px}dd{margin:0;color:var(--soft)}
 details{margin:18px 0;border:1px solid var(--line);border-radius:8px;padding:0 18px;background:#fafbfc}
 summary{cursor:pointer;padding:12px 0;font-weight:600}
 a{color:var(--good)}
-.fates .n{min-width:70px}
+.wide .fates{width:auto}.fates .n{min-width:70px}
+.fates .over{text-align:center}
 @media(max-width:600px){main{padding:16px 10px 40px}section{padding:12px}.headline{font-size:20px}
-.legend{padding-left:0}th,td{padding:4px 5px}.kinds tbody th{white-space:normal}
+.fates .n{min-width:0}.legend{padding-left:0}th,td{padding:4px 5px}.kinds tbody th{white-space:normal}
 .track{width:110px;max-width:26vw}
 .identity,.identity tbody,.identity tr,.identity th,.identity td{display:block}.identity td{border:0}}
 @media print{body{background:#fff}section{break-inside:avoid}details{border:0}}

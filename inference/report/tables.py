@@ -152,8 +152,8 @@ def fates(report: Report) -> str:
         rows += f"<tr><th>{escape(mode.value)}</th>{cells}</tr>"
     heads = '<th class="n">pass</th><th class="n">review</th><th class="n">reject</th>'
     return (
-        '<div class="wide"><table class="fates"><thead><tr><th></th><th colspan="3">defects</th>'
-        f'<th colspan="3">good parts</th></tr><tr><th></th>{heads}{heads}</tr></thead>'
+        '<div class="wide"><table class="fates"><thead><tr><th></th><th colspan="3" class="over">defects</th>'
+        f'<th colspan="3" class="over">good parts</th></tr><tr><th></th>{heads}{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
