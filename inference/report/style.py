@@ -69,7 +69,8 @@ summary{cursor:pointer;padding:12px 0;font-weight:600}
 a{color:var(--good)}
 .wide .fates{width:auto}.fates .n{min-width:70px}
 .fates .over{text-align:center}
-@media(max-width:600px){main{padding:16px 10px 40px}section{padding:12px}.headline{font-size:20px}
+@media(max-width:600px){main{padding:16px 10px 40px}section{padding:12px;overflow-x:auto}
+.headline{font-size:20px}
 .fates .n{min-width:0}.legend{padding-left:0}th,td{padding:4px 5px}.kinds tbody th{white-space:normal}
 .track{width:110px;max-width:26vw}
 .identity,.identity tbody,.identity tr,.identity th,.identity td{display:block}.identity td{border:0}}
