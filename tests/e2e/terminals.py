@@ -14,6 +14,22 @@ from tests.e2e.pages import Typed, plain
 from tests.e2e.processes import wait_until
 
 _EXPORT = re.compile(r"^export (\w+)=(\S+)$", re.M)
+# Of README and tutorial, these lines are not typed; each for its reason.
+NOT_TYPED = {
+    "make demo": "installs; test_demo.py runs the demo, and its bundle is taught here instead",
+    "make test": "runs this test",
+    ". .venv/bin/activate": "the environment of the tests is active",
+    "crosscheck capture --buffer spool ...": "goes on with options of the reader's own",
+    "crosscheck gate --actuator": "wants a PLC",
+}
+# The reader's machine is to be spared: fewer parts are taught and judged than the pages say.
+SMALLER = {
+    "crosscheck synthetic --out parts": "crosscheck synthetic --out parts --good 24 --bad 2",
+    "crosscheck synthetic --out tiles --bad 8": "crosscheck synthetic --out tiles --good 24 --bad 20",
+}
+Ends = dict[str, tuple[int, str]]
+"""Commands that end otherwise than well: how, and what they say."""
+
 # A worker works when it has its partitions; others say that they have started.
 _STARTED = re.compile(r"worker\.assigned|gate_started|(?:shadow|archive)\.started|board: ")
 
@@ -119,3 +135,25 @@ def lacks(printed: str, lines: list[str]) -> list[str]:
         for line in lines
         if not (re.search(line[3:], whole, re.M) if line.startswith("re:") else line in whole)
     ]
+
+
+def type_all(terminals: Terminals, block: Typed, ends: Ends | None = None) -> int:
+    """Type what of a block is to be typed, and compare; gives how many lines that were."""
+    printed, lines, waiting = "", 0, ""
+    for line in (block.commands + "\n").splitlines(keepends=True):
+        if any(line.startswith(left_out) for left_out in NOT_TYPED) or not line.strip():
+            continue
+        lines += 1
+        end = next((end for form, end in (ends or {}).items() if re.match(form, line)), None)
+        if end is None:
+            waiting += SMALLER.get(line.strip(), line.rstrip("\n")) + "\n"
+            continue
+        printed += terminals.type(Typed(block.terminal, waiting)) if waiting else ""
+        said = terminals.type(Typed(block.terminal, line), end[0])
+        assert end[1] in " ".join(plain(said)), said
+        printed, waiting = printed + said, ""
+    printed += terminals.type(Typed(block.terminal, waiting)) if waiting else ""
+    if lines and not block.terminal:
+        missing = lacks(printed, block.prints)
+        assert missing == [], f"{block.commands}printed:\n{printed}"
+    return lines

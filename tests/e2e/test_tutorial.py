@@ -5,38 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.pages import Typed, kinds, plain, read
+from tests.e2e.pages import Typed, read
 from tests.e2e.processes import wait_until
-from tests.e2e.terminals import Terminals, lacks
+from tests.e2e.terminals import Ends, Terminals, lacks, type_all
 from tests.e2e.typed import commands_in, understand
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "tutorial.md"
 TILES = os.environ.get("CROSSCHECK_SURFACE")
-
-# Of README and tutorial, these lines are not typed; each for its reason.
-NOT_TYPED = {
-    "make demo": "installs; test_demo.py runs the demo, and its bundle is taught here instead",
-    "make test": "runs this test",
-    ". .venv/bin/activate": "the environment of the tests is active",
-    "crosscheck capture --buffer spool ...": "goes on with options of the reader's own",
-    "crosscheck gate --actuator": "wants a PLC",
-}
-# The reader's machine is to be spared: fewer parts are taught and judged than the pages say.
-SMALLER = {
-    "crosscheck synthetic --out parts": "crosscheck synthetic --out parts --good 24 --bad 2",
-    "crosscheck synthetic --out tiles --bad 8": "crosscheck synthetic --out tiles --good 24 --bad 20",
-}
-# These end as the text says, not well: no gate runs any more.
-Ends = dict[str, tuple[int, str]]
-ENDS: Ends = {"crosscheck challenge": (1, "no gate of s1 has taken it yet")}
 
 # The tutorial shows the real tiles. On the synthetic ones these lines are other ones, of the same form.
 FIGURE = r"[\d.]+"
@@ -68,44 +48,6 @@ def test_a_command_that_does_not_exist_or_an_option_that_it_lacks_is_noticed() -
     for line in ("crosscheck tach road --data x", "crosscheck teach road --data x --folder y"):
         with pytest.raises(Exception, match=r"(?i)no such (command|option)"):
             understand(line)
-
-
-@pytest.fixture
-def terminals(tmp_path: Path) -> Iterator[Terminals]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    opened = Terminals(tmp_path, {"CROSSCHECK_BOARD": f"127.0.0.1:{port}"})
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-@pytest.mark.parametrize("page", [README, PAGE], ids=lambda p: p.name)
-def test_every_block_of_a_page_says_whether_it_is_typed(page: Path) -> None:
-    assert set(kinds(page)) <= {"sh", "text", "python"}
-
-
-def test_what_is_not_typed_stands_on_a_page() -> None:
-    lines = "\n".join(README.read_text().splitlines() + PAGE.read_text().splitlines())
-    for line in (*NOT_TYPED, *ENDS):
-        assert re.search(f"^{re.escape(line)}", lines, re.M), line
-
-
-@pytest.mark.services
-@pytest.mark.timeout(900)
-def test_the_readme_typed_from_top_to_bottom_runs(terminals: Terminals) -> None:
-    taught = "crosscheck synthetic --out taught --good 24 --bad 1"
-    terminals.type(Typed("", f"{taught}\ncrosscheck teach demo-part --data taught --out demo-out/models\n"))
-    # Of the reader's own, as the text says: new pictures.
-    shutil.copytree(terminals.folder / "taught" / "test" / "good", terminals.folder / "new-parts")
-    typed = [type_all(terminals, part, ENDS) for part in read(README)]
-    assert sum(typed) > 20
-    assert "lost 0, duplicates 0" in terminals.ended("gate")
-    terminals.stop()
-    assert set(terminals.running) == {"worker", "gate", "board", "shadow", "archive"}
-    assert (terminals.folder / "report.html").stat().st_size > 0
-    assert len(list((terminals.folder / "inspected" / "heatmaps").iterdir())) > 0
 
 
 @pytest.mark.services
@@ -165,25 +107,3 @@ def on_synthetic(line: str) -> str:
                 r"\2", "".join(found.groups()[1:])
             )
     return line
-
-
-def type_all(terminals: Terminals, block: Typed, ends: Ends | None = None) -> int:
-    """Type what of a block is to be typed, and compare; gives how many lines that were."""
-    printed, lines, waiting = "", 0, ""
-    for line in (block.commands + "\n").splitlines(keepends=True):
-        if any(line.startswith(left_out) for left_out in NOT_TYPED) or not line.strip():
-            continue
-        lines += 1
-        end = next((end for form, end in (ends or {}).items() if re.match(form, line)), None)
-        if end is None:
-            waiting += SMALLER.get(line.strip(), line.rstrip("\n")) + "\n"
-            continue
-        printed += terminals.type(Typed(block.terminal, waiting)) if waiting else ""
-        said = terminals.type(Typed(block.terminal, line), end[0])
-        assert end[1] in " ".join(plain(said)), said
-        printed, waiting = printed + said, ""
-    printed += terminals.type(Typed(block.terminal, waiting)) if waiting else ""
-    if lines and not block.terminal:
-        missing = lacks(printed, block.prints)
-        assert missing == [], f"{block.commands}printed:\n{printed}"
-    return lines
