@@ -27,7 +27,7 @@ settings.load_profile("busy")
 _topics = itertools.count()
 _leftovers = Leftovers()
 # In these folders whatever a test leaves fails it; what tests of the others leave is listed at the end.
-_STRICT = ("schemas", "contract")
+_STRICT = ("schemas", "contract", "workers/tracing", "workers/drift", "workers/reference")
 # pytest's own, and those of whatever plugin is in use: they were there before any test.
 _at_start: frozenset[threading.Thread] = frozenset()
 
@@ -106,7 +106,8 @@ def _nothing_left(
     # Fixtures of the test are torn down; pytest itself would hold what they gave a little longer.
     if arguments is not None:
         arguments.clear()
-    strict = scope != "session" and Path(request.node.nodeid).parts[1].partition("::")[0] in _STRICT
+    file = request.node.nodeid.partition("::")[0]
+    strict = scope != "session" and any(file.startswith(f"tests/{folder}/") for folder in _STRICT)
     left = _leftovers.after(before, scope, PATIENCE_S if strict else 0.0)
     if left and strict:
         pytest.fail("\n  ".join([f"{who} left behind:", *left]), pytrace=False)
