@@ -26,15 +26,15 @@ _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class ScoreSketch:
-    """Scores of normals that nothing was fitted on: those the threshold was set by.
+    """Scores of normals that nothing was fitted on: those the limits were set by.
 
     Attributes:
         edges: their quantiles in ascending order, 0 %, 5 %, ... 100 %, each lot weighing the same; of the
-            scores that are not above the threshold.
+            scores that are not above it.
         count, groups: frames and lots behind it.
         effective: how many independent frames would know the middle score as well; frames of one lot
             resemble each other, so that it is fewer than ``count``.
-        threshold: as it was taught; higher scores are rejects, whatever threshold was set since.
+        threshold: the reject limit as it was taught; higher scores are rejects, whatever was set since.
     """
 
     edges: tuple[float, ...]

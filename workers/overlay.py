@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from inference.inspection import HeatmapArray, Inspection
 from inference.sample import Sample
 from schemas.verdict import Decision, Mode, Region, SeenBy
-from workers.sheet import OTHER_TONE, TONES, depth_picture
+from workers.sheet import OTHER_TONE, TONES, depth_picture, placed
 
 Picture = NDArray[np.uint8]
 Tone = tuple[int, int, int]
@@ -32,7 +32,7 @@ _SEEN: dict[str | None, Tone] = {
     None: (204, 190, 200),
 }
 _KNEE = 0.35
-"""Share of the way to the threshold at which heat begins to show."""
+"""Share of the way to the reject limit at which heat begins to show."""
 
 
 def overlay(
@@ -42,8 +42,8 @@ def overlay(
 
     On the left what the sensor saw, then depth beside colour where both are there, each with every defect
     region boxed and labelled by the sensors that show it; on the right the first in grey under the heatmap,
-    the threshold drawn as a line. Above, the decision and
-    the score; below, the scale of the heat with the threshold marked.
+    both limits drawn as lines: thin above the pass limit, bold above the reject limit. Above, the decision
+    and the score; below, the scale of the heat with both limits marked.
 
     Args:
         sample: the frame.
@@ -59,7 +59,7 @@ def overlay(
     if other is not None:
         panels.append(other)
     if found.heatmap is not None and found.threshold is not None:
-        panels.append(_heated(small, found.heatmap, found.threshold))
+        panels.append(_heated(small, found.heatmap, found.threshold, found.pass_limit))
     width = max(sum(panel.shape[1] for panel in panels) + _GAP * (len(panels) - 1), 560)
     page = Image.new("RGB", (width, _HEAD + size[1] + _FOOT), _PAGE)
     left = 0
@@ -102,8 +102,8 @@ def _other(sample: Sample, mode: Mode | None, size: tuple[int, int]) -> Picture 
     return depth_picture(counts, disparity=False)
 
 
-def _heated(picture: Picture, heatmap: HeatmapArray, threshold: float) -> Picture:
-    """The picture in grey under the map: nothing at its middle, full at the threshold, white beyond."""
+def _heated(picture: Picture, heatmap: HeatmapArray, threshold: float, pass_limit: float | None) -> Picture:
+    """The picture in grey under the map: nothing at its middle, full at the reject limit, white beyond."""
     rows, columns = picture.shape[:2]
     span = (heatmap.high - heatmap.low) / 255.0
     value = heatmap.low + span * heatmap.values.astype(np.float32)
@@ -113,14 +113,19 @@ def _heated(picture: Picture, heatmap: HeatmapArray, threshold: float) -> Pictur
     grey = 40.0 + 0.6 * grey
     share = 0.9 * np.clip((level - _KNEE) / (1.0 - _KNEE), 0.0, 1.0)[..., None]
     out = np.asarray(grey + (_heat(level).astype(np.float32) - grey) * share, np.uint8)
-    lines, _ = cv2.findContours((level > 1.0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(out, lines, -1, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.drawContours(out, lines, -1, (255, 255, 255), 1, cv2.LINE_AA)
+    for limit, bold in ((pass_limit, 0), (threshold, 1)):
+        if limit is None or (limit == threshold and not bold):
+            continue
+        above = (value > limit).astype(np.uint8)
+        lines, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        if bold:
+            cv2.drawContours(out, lines, -1, (0, 0, 0), 4, cv2.LINE_AA)
+        cv2.drawContours(out, lines, -1, (255, 255, 255), 1 + bold, cv2.LINE_AA)
     return out
 
 
 def _heat(level: NDArray[np.float32]) -> Picture:
-    """Colour of a level, 1 being the threshold: the same colour means the same on every picture."""
+    """Colour of a level, 1 being the reject limit: the same colour means the same on every picture."""
     byte = np.asarray(np.clip(level / 2.0, 0.0, 1.0) * 255.0, np.uint8)
     return np.asarray(cv2.applyColorMap(byte, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
@@ -159,8 +164,7 @@ def _header(
     if found.score is None or found.threshold is None or found.mode is None:
         words = reason or ""
     else:
-        sign = ">" if found.score > found.threshold else "<="
-        words = f"{found.mode.value}  score {found.score:.2f} {sign} threshold {found.threshold:.2f}"
+        words = f"{found.mode.value}  {placed(found.score, found.pass_limit, found.threshold)}"
         words += f"  coverage {100 * found.coverage:.0f} %"
         words += "".join(f"  {code}" for code in found.degraded)
         words += f"  foreground: {found.foreground}" if found.foreground else ""
@@ -176,20 +180,22 @@ def _footer(pen: ImageDraw.ImageDraw, width: int, top: int, found: Inspection) -
     colours = _heat(np.linspace(0.0, 2.0, length, dtype=np.float32)[None])[0]
     for x, colour in enumerate(colours.tolist()):
         pen.line((12 + x, y, 12 + x, y + 12), (colour[0], colour[1], colour[2]))
-    middle = 12 + length / 2
-    pen.line((middle, y - 3, middle, y + 15), (255, 255, 255), 2)
-    for at, words, anchor in (
-        (12.0, "0", "la"),
-        (middle, f"threshold {found.threshold:.1f}", "ma"),
-        (12.0 + length, f"{2 * found.threshold:.1f}", "ra"),
-    ):
-        pen.text((at, y + 18), words, _SOFT, font, anchor=anchor)
+    low = found.threshold if found.pass_limit is None else found.pass_limit
+    marks = [(12 + length / 2, "reject above", found.threshold, 2)]
+    if low != found.threshold and found.threshold > 0:
+        share = min(1.0, max(0.0, low / (2 * found.threshold)))
+        marks.insert(0, (12 + length * share, "pass up to", low, 1))
+    for at, _, _, bold in marks:
+        pen.line((at, y - 3, at, y + 15), (255, 255, 255), bold)
+    words = ", ".join(f"{what} {limit:.1f}" for _, what, limit, _ in marks)
+    pen.text((12, y + 18), words, _SOFT, font, anchor="la")
     left = length + 40.0
     for label in (SeenBy.COLOUR_ONLY, SeenBy.SHAPE_ONLY, SeenBy.BOTH):
         pen.rectangle((left, y, left + 14, y + 12), outline=_SEEN[label], width=2)
         pen.text((left + 20, y + 6), label.value, _SOFT, font, anchor="lm")
         left += pen.textlength(label.value, font) + 36
-    pen.text((length + 40, y + 18), "box: which sensors show it; white line: the threshold", _SOFT, font)
+    words = "box: which sensors show it; line: above the pass limit, bold: above the reject limit"
+    pen.text((length + 40, y + 18), words, _SOFT, font)
 
 
 def _fitted(

@@ -56,7 +56,9 @@ class SheetRow:
         part: what the part is called. decision: what the gate was told.
         colour: (H, W, 3) uint8 RGB, or None. depth: (h, w) uint16 counts, 0 = no reading, or None.
         heatmap: the fused map over the frame, or None.
-        mode, score, threshold: what the decision rests on, where the model ran.
+        mode, score: what the decision rests on, where the model ran.
+        pass_limit, threshold: up to the first a part may pass, above the second it is rejected; without a
+            pass limit the threshold is both.
         kind: what is really wrong with the part; "good" where nothing is.
         mask: (H, W) bool outline of the real defect, or None.
         note: one line, such as size and contrast, or why a sensor is missing.
@@ -71,6 +73,7 @@ class SheetRow:
     mode: Mode | None = None
     score: float | None = None
     threshold: float | None = None
+    pass_limit: float | None = None
     kind: str = GOOD
     mask: NDArray[np.bool_] | None = None
     note: str = ""
@@ -259,7 +262,7 @@ def _heat_panel(row: SheetRow) -> Picture:
     span = (row.heatmap.high - row.heatmap.low) / 255
     value = row.heatmap.low + span * row.heatmap.values.astype(np.float32)
     value = np.asarray(cv2.resize(value, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
-    # 0 at the map's own middle, 1 at the threshold: the same colour means the same in every row.
+    # 0 at the map's own middle, 1 at the reject limit: the same colour means the same in every row.
     base = float(np.median(value))
     level = (value - base) / max(row.threshold - base, 1e-6)
     tint = cv2.applyColorMap((np.clip(level / 2.0, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
@@ -316,28 +319,47 @@ def _verdict_panel(pen: _Pen, x: float, y: float, row: SheetRow) -> None:
         seen = f"judged on {'colour' if row.mode is Mode.RGB else 'depth'} alone ({row.mode.value})"
     pen.text(x, y + 99, seen, 15, _INK if row.mode in (Mode.RGB, Mode.DEPTH) else _SOFT)
     if row.score is not None and row.threshold is not None:
-        _score_bar(pen, x, y + 128, row.score, row.threshold)
+        _score_bar(pen, x, y + 122, row.score, row.pass_limit, row.threshold)
     pen.fitted(x, y + 161, row.note, 14, _SOFT, _TEXT - 8)
     pen.fitted(x, y + 182, row.part, 13, (150, 156, 164), _TEXT - 8)
 
 
-def _score_bar(pen: _Pen, x: float, y: float, score: float, threshold: float) -> None:
-    """The score on a bar whose middle is the threshold; it never runs off the end."""
+def placed(score: float, pass_limit: float | None, threshold: float) -> str:
+    """Where a score lies among the two limits, in words; one limit where both are the same."""
+    low = threshold if pass_limit is None else min(pass_limit, threshold)
+    if low == threshold:
+        return f"score {score:.2f} {'>' if score > threshold else '<='} limit {threshold:.2f}"
+    if score > threshold:
+        return f"score {score:.2f}: above reject limit {threshold:.2f}"
+    if score > low:
+        return f"score {score:.2f}: between pass limit {low:.2f} and reject limit {threshold:.2f}"
+    return f"score {score:.2f}: up to pass limit {low:.2f}"
+
+
+def _score_bar(
+    pen: _Pen, x: float, y: float, score: float, pass_limit: float | None, threshold: float
+) -> None:
+    """The score on a bar with a mark at each limit; the reject limit is its middle, and it never runs off."""
     width = 190
-    over = score > threshold
+    low = threshold if pass_limit is None else min(pass_limit, threshold)
     scale = max(abs(threshold), 1e-6)
-    place = float(np.clip(0.5 + 0.5 * np.tanh((score - threshold) / scale), 0.02, 0.98)) * width
+
+    def place(value: float) -> float:
+        return float(np.clip(0.5 + 0.5 * np.tanh((value - threshold) / scale), 0.02, 0.98)) * width
+
+    kind = Decision.REJECT if score > threshold else Decision.REVIEW if score > low else Decision.PASS
     pen.box(x, y + 4, width, 8, _LINE, radius=4)
-    pen.box(x, y + 4, place, 8, TONES[Decision.REJECT] if over else TONES[Decision.PASS], radius=4)
-    pen.line([(x + width / 2, y - 1), (x + width / 2, y + 17)], _INK, 2)
-    pen.text(x + width + 12, y + 8, f"{score:.2f} {'>' if over else '<='} {threshold:.2f}", 15, _INK, "lm")
+    pen.box(x, y + 4, place(score), 8, TONES[kind], radius=4)
+    for limit in {low, threshold}:
+        pen.line([(x + place(limit), y - 1), (x + place(limit), y + 17)], _INK, 2)
+    pen.fitted(x, y + 18, placed(score, pass_limit, threshold), 14, _INK, _TEXT - 8)
 
 
 def _legend(pen: _Pen, y: float, width: float, footer: str) -> None:
     x: float = _EDGE
     for tone, words in (
         (_TRUTH, "outline of the real defect"),
-        ((255, 255, 255), "above the threshold"),
+        ((255, 255, 255), "above the reject limit"),
     ):
         pen.box(x, y, 18, 12, (120, 124, 130), tone, radius=3, line=2)
         x += 26 + pen.text(x + 26, y + 6, words, 13, _SOFT, "lm") + 22
@@ -347,6 +369,6 @@ def _legend(pen: _Pen, y: float, width: float, footer: str) -> None:
     for number, tone in enumerate(ramp.tolist()):
         pen.box(x + 3 * number, y, 3, 12, (tone[0], tone[1], tone[2]))
     pen.text(
-        x + 3 * len(ramp) + 8, y + 6, "heat: dark = usual, bright = far above the threshold", 13, _SOFT, "lm"
+        x + 3 * len(ramp) + 8, y + 6, "heat: dark = usual, bright = far above the limit", 13, _SOFT, "lm"
     )
     pen.fitted(_EDGE, y + 22, footer, 14, _INK, width - 2 * _EDGE)

@@ -7,7 +7,8 @@
                                                             each category of a data set, and their mean
 
 Each seed teaches anew. Rows are the modes, the other rules of fusion on the same evidence, and each branch
-alone; FUSED is the default. Figures are means over seeds, with the 95 % interval of the mean for synthetic
+alone; FUSED is the default. A good part is REJECT, REVIEW or PASS, and so is a bad one: misses are the bad
+parts that PASS. Figures are means over seeds, with the 95 % interval of the mean for synthetic
 parts, and the first seed's bootstrap over groups for a folder, whose seeds share their frames.
 """
 
@@ -43,7 +44,7 @@ MARGIN = 0.03
 """How far FUSED may be under its best branch on any kind, in I-AUROC."""
 
 # Wide, so that a table written to a file keeps its columns.
-console = Console(width=170)
+console = Console(width=200)
 
 
 def judge(dataset: Dataset, name: str, seed: int, folder: Path, args: argparse.Namespace) -> Report:
@@ -83,7 +84,8 @@ def overall(reports: Sequence[Report], title: str, *, independent: bool) -> None
     """Every row over all defects."""
     table = Table(title=title)
     headings = ("I-AUROC", "95 %", "P-AUROC", "AUPRO@30", "95 %", "@1", "AP", "F1")
-    for heading in ("", *headings, "false rejects", "95 %", "misses", "95 %"):
+    limits = ("good REJECT", "95 %", "good REVIEW", "misses", "95 %", "bad REVIEW")
+    for heading in ("", *headings, *limits):
         table.add_column(heading, justify="left" if not heading else "right")
     first = reports[0]
     ends = {list(rows)[-1] for rows in (first.modes, first.fusions) if rows}
@@ -98,7 +100,9 @@ def overall(reports: Sequence[Report], title: str, *, independent: bool) -> None
             ("i_ap", False),
             ("f1_max", False),
             ("false_reject_rate", True),
+            ("good_review_rate", False),
             ("miss_rate", True),
+            ("defect_review_rate", False),
         ):
             measures = [row.of(figure) for row in rows]
             cells.append(shown(mean(measures)))

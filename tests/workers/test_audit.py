@@ -18,6 +18,7 @@ from tests.workers.archive_line import VERDICTS, ArchiveLine, verdict
 from tests.workers.frames import START
 from workers.archive.line import Recorded
 from workers.archive.proof import Fault, Seen, Verdicts, prove
+from workers.archive.rows import digest_of
 from workers.archive.shifts import Shifts
 from workers.capture.log import AgentLog
 from workers.commands.audit import window
@@ -235,6 +236,44 @@ def test_a_table_that_was_touched_is_not_believed(evidence: Evidence, call: Call
     assert exceptions["archive does not hold"] == 1
     # The two that were passed have no proof any more.
     assert exceptions["gate opened without a PASS verdict"] == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {"score": 0.9, "pass_limit": 0.8}),
+        ({}, {"score": 1.1}),
+        ({"pass_limit"}, {"score": 1.1}),
+        ({}, {"score": None}),
+    ],
+)
+def test_a_pass_whose_score_is_above_its_pass_limit_is_named(
+    evidence: Evidence, call: Call, old: set[str], new: dict[str, float | None]
+) -> None:
+    evidence.write()
+    _rewritten(evidence.folder / "archive", old, new)
+    assert call(*WORDS, "--json", "audit.json").code == 1
+    assert read(evidence.folder) == {Fault.ABOVE.value: 1}
+
+
+def test_an_archive_of_before_there_were_two_limits_is_audited(evidence: Evidence, call: Call) -> None:
+    evidence.write()
+    _rewritten(evidence.folder / "archive", {"pass_limit"}, {})
+    assert call(*WORDS, "--json", "audit.json").code == 0
+    assert read(evidence.folder) == {}
+
+
+def _rewritten(archive: Path, old: set[str], new: dict[str, float | None]) -> None:
+    """Every row without the columns ``old``, the first PASS with ``new``, and digests that fit again."""
+    (table,) = archive.glob("shifts/*/verdicts/*.jsonl")
+    before = table.read_bytes()
+    rows = [json.loads(line) for line in before.splitlines()]
+    next(row for row in rows if row["decision"] == "PASS").update(new)
+    kept = [{name: value for name, value in row.items() if name not in old} for row in rows]
+    after = "".join(f"{json.dumps(row)}\n" for row in kept).encode()
+    table.write_bytes(after)
+    for index in archive.glob("shifts/*/index/*.json"):
+        index.write_bytes(index.read_bytes().replace(digest_of(before).encode(), digest_of(after).encode()))
 
 
 def test_a_part_that_the_gate_decided_alone_is_counted_and_no_exception(

@@ -13,7 +13,7 @@ from inference.datasets.defects import Defect
 from inference.datasets.synthetic import SyntheticPart
 from inference.inspection import HeatmapArray
 from schemas.verdict import Decision, Mode
-from workers.sheet import SheetRow, contact_sheet, write_sheet
+from workers.sheet import SheetRow, contact_sheet, placed, write_sheet
 
 
 def rejected(kind: str = "both") -> SheetRow:
@@ -155,3 +155,19 @@ def test_the_written_file_is_the_sheet(tmp_path: Path) -> None:
     read = cv2.imread(str(path))
     assert read is not None
     assert (read[..., ::-1] == sheet).all()
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (3.9, "score 3.90: up to pass limit 3.90"),
+        (4.1, "score 4.10: between pass limit 3.90 and reject limit 5.60"),
+        (5.7, "score 5.70: above reject limit 5.60"),
+    ],
+)
+def test_a_score_is_placed_among_both_limits_in_words(score: float, words: str) -> None:
+    assert placed(score, 3.9, 5.6) == words
+
+
+def test_where_both_limits_are_one_only_that_is_named() -> None:
+    assert placed(4.0, 5.0, 5.0) == placed(4.0, None, 5.0) == "score 4.00 <= limit 5.00"

@@ -19,6 +19,7 @@ class Fault(StrEnum):
     UNDECIDED = "part without decision"
     NO_VERDICT = "decision without verdict"
     UNSAFE = "gate opened without a PASS verdict"
+    ABOVE = "PASS with a score above its pass limit"
     DIFFERS = "decision is not the verdict's"
     CONFLICT = "conflicting verdicts"
     DUPLICATE = "verdict filed twice"
@@ -35,6 +36,7 @@ class Fault(StrEnum):
 
 ORDER = (
     Fault.UNSAFE,
+    Fault.ABOVE,
     Fault.CHAIN,
     Fault.UNDECIDED,
     Fault.UNTOLD,

@@ -29,7 +29,7 @@ _TIMES = ("captured_at", "decided_at", "deadline")
 _LISTS = ("degraded", "images")
 _JSON = ("branches", "regions", "sources", "timings")
 _INTEGERS = ("run", "trigger", "attempt", "partition", "offset")
-_NUMBERS = ("score", "threshold", "coverage")
+_NUMBERS = ("score", "threshold", "pass_limit", "coverage")
 COLUMNS = (*_TEXT.split(), *_INTEGERS, *_NUMBERS, *_TIMES, *_LISTS, *_JSON)
 
 
@@ -99,13 +99,26 @@ def write_rows(rows: Sequence[Row], chosen: Format) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one row says of a part, as far as an audit asks."""
+    """What one row says of a part, as far as an audit asks.
+
+    Attributes:
+        limit: up to which the part's score may pass: the lower of the two limits; None where there is none.
+    """
 
     kind: str
     part: PartKey | None
     decision: Decision | None
     captured_at: int
     digest: str
+    score: float | None = None
+    limit: float | None = None
+
+    @property
+    def passed_above_its_limit(self) -> bool:
+        """Whether it says PASS of a part whose score is not known to be at or below its limit."""
+        if self.decision is not Decision.PASS:
+            return False
+        return self.score is None or self.limit is None or not self.score <= self.limit
 
 
 def read_rows(name: str, data: bytes) -> list[Told]:
@@ -115,13 +128,16 @@ def read_rows(name: str, data: bytes) -> list[Told]:
         ValueError: it is not one.
         SettingsError: it is Parquet and pyarrow is missing.
     """
-    wanted = ("row", "station", "run", "trigger", "decision", "captured_at", "digest")
+    wanted = ["row", "station", "run", "trigger", "decision", "captured_at", "digest", "score", "threshold"]
     if name.endswith(".jsonl"):
         raw = [json.loads(line) for line in data.splitlines()]
     else:
         arrow, parquet = _arrow()
         try:
-            table = parquet.read_table(arrow.BufferReader(data), columns=list(wanted))
+            # Absent in tables of before there were two limits.
+            if "pass_limit" in parquet.read_schema(arrow.BufferReader(data)).names:
+                wanted.append("pass_limit")
+            table = parquet.read_table(arrow.BufferReader(data), columns=wanted)
             # As integers: a nanosecond does not fit into Python's own times.
             at = table.schema.get_field_index("captured_at")
             table = table.set_column(at, "captured_at", table.column(at).cast(arrow.int64()))
@@ -137,7 +153,16 @@ def _told(name: str, row: Row) -> Told:
         if row["station"] is not None:
             part = PartKey(row["station"], row["run"], row["trigger"])
         decision = None if row["decision"] is None else Decision(row["decision"])
-        return Told(str(row["row"]), part, decision, int(row["captured_at"] or 0), str(row["digest"]))
+        limits = [float(row[name]) for name in ("threshold", "pass_limit") if row.get(name) is not None]
+        return Told(
+            kind=str(row["row"]),
+            part=part,
+            decision=decision,
+            captured_at=int(row["captured_at"] or 0),
+            digest=str(row["digest"]),
+            score=None if row["score"] is None else float(row["score"]),
+            limit=min(limits, default=None),
+        )
     except (KeyError, TypeError, ValueError, SchemaError) as error:
         raise ValueError(f"{name}: not an archive's row ({str(error)[:120]})") from None
 

@@ -140,7 +140,11 @@ def _from_archive(verdicts: Verdicts, place: str, endpoint: str | None, since: i
     for where, row in verifier.rows():
         if row.part is None or row.decision is None:
             verdicts.findings.append(Finding(Fault.DAMAGED, where, "a record of the result topic"))
-        elif row.kind == VERDICT:
+            continue
+        if row.passed_above_its_limit:
+            says = f"score {row.score}, pass limit {row.limit}, in {where}"
+            verdicts.findings.append(Finding.of(Fault.ABOVE, row.part, says, row.captured_at))
+        if row.kind == VERDICT:
             verdicts.add(row.part, Seen(row.decision, row.captured_at, row.digest, where), once=True)
         elif row.kind == REPEAT:
             repeats.append((row.part, row.digest, f"{row.decision} in {where}"))

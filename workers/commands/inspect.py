@@ -45,6 +45,7 @@ COLUMNS = (
     "mode",
     "score",
     "threshold",
+    "pass_limit",
     "coverage",
     "foreground",
     "degraded",
@@ -117,6 +118,7 @@ class Row:
             "mode": None if found.mode is None else found.mode.value,
             "score": found.score,
             "threshold": found.threshold,
+            "pass_limit": found.pass_limit,
             "coverage": found.coverage,
             "foreground": found.foreground,
             "degraded": list(found.degraded),
@@ -141,6 +143,7 @@ class Row:
             "" if found.mode is None else found.mode.value,
             "" if found.score is None else f"{found.score:.6g}",
             "" if found.threshold is None else f"{found.threshold:.6g}",
+            "" if found.pass_limit is None else f"{found.pass_limit:.6g}",
             "" if found.error is not None else f"{found.coverage:.4f}",
             found.foreground or "",
             " ".join(found.degraded),
@@ -357,7 +360,7 @@ def _summarise(rows: Sequence[Row], bundle: str, data: Path, outputs: Outputs) -
 
 
 def _worst(rows: Sequence[Row]) -> None:
-    """The frames furthest above their thresholds, or nearest below."""
+    """The frames furthest above their reject limits, or nearest below."""
 
     def margin(row: Row) -> float:
         assert row.found.score is not None
@@ -371,7 +374,8 @@ def _worst(rows: Sequence[Row]) -> None:
     table.add_column("frame", overflow="fold", max_width=28)
     table.add_column("decision")
     table.add_column("score", justify="right")
-    table.add_column("threshold", justify="right")
+    table.add_column("pass limit", justify="right")
+    table.add_column("reject limit", justify="right")
     table.add_column("seen by")
     for row in scored:
         seen = [region.seen_by for region in row.found.regions if region.seen_by]
@@ -379,6 +383,7 @@ def _worst(rows: Sequence[Row]) -> None:
             f"{row.label}/{row.name}" if row.label else row.name,
             row.decision.value,
             f"{row.found.score:.2f}",
+            "-" if row.found.pass_limit is None else f"{row.found.pass_limit:.2f}",
             f"{row.found.threshold:.2f}",
             ", ".join(dict.fromkeys(seen)) or "-",
         )

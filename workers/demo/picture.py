@@ -43,6 +43,10 @@ def _pick(summary: Summary) -> list[tuple[Outcome, str]]:
     )
     take((o for o in summary.outcomes if o.opened and o.kind != GOOD), lambda o: f"missed; {planted(o)}")
     take((o for o in good if o.decision is Decision.REJECT), lambda o: "a false reject")
+    take(
+        (o for o in good if o.decision is Decision.REVIEW and not o.in_drop),
+        lambda o: "between the limits: a person looks",
+    )
     take((o for o in reversed(good) if o.opened), lambda o: "depth is back: fused again")
     return [chosen[trigger] for trigger in sorted(chosen)]
 
@@ -73,6 +77,7 @@ def draw(run: LineRun, summary: Summary, path: Path) -> Path:
                 mode=None if verdict is None else verdict.mode,
                 score=None if verdict is None else verdict.score,
                 threshold=None if verdict is None else verdict.threshold,
+                pass_limit=None if verdict is None else verdict.pass_limit,
                 kind=outcome.kind,
                 mask=shot.mask if outcome.defect is not None else None,
                 note=note,

@@ -1,6 +1,7 @@
-"""A station's scores in one mode against those that the threshold was set by.
+"""A station's scores in one mode against those that the limits were set by.
 
-Scores above the threshold are rejects, and at usual rates most are defects: they say nothing of good parts
+Scores between the limits count as good parts' scores do: leaving them out would hide the drift that fills the
+band. Scores above the reject limit are rejects, and at usual rates most are defects: they say nothing of good parts
 and are left out, up to ``DEFECTS`` of all. What is above that share counts as the highest scores there are,
 so that a line which rejects everything is not taken for one that stands still.
 
@@ -94,7 +95,7 @@ class ScoreSeries:
 
     @property
     def bins(self) -> int:
-        """Bins below the threshold; one more is above."""
+        """Bins up to the reject limit; one more is above."""
         return self._expected.size
 
     def add(self, score: float) -> bool:
@@ -222,7 +223,7 @@ class ScoreSeries:
 
 
 def trimmed(counts: Counts) -> Counts:
-    """Counts of the bins below the threshold, with what is above it beyond the usual rate in the last one."""
+    """Counts of the bins up to the reject limit, with what is above it beyond the usual rate in the last one."""
     out = counts[:-1].copy()
     total = float(counts.sum())
     out[-1] += max(0.0, float(counts[-1]) - DEFECTS * total)

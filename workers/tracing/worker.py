@@ -184,6 +184,7 @@ def _about(told: Answered, worker: str) -> dict[str, Value]:
         "crosscheck.mode": None if verdict.mode is None else verdict.mode.value,
         "crosscheck.score": verdict.score,
         "crosscheck.threshold": verdict.threshold,
+        "crosscheck.pass_limit": verdict.pass_limit,
         "crosscheck.reason": verdict.reason,
         "crosscheck.degraded": ",".join(verdict.degraded) or None,
         "crosscheck.bundle": verdict.bundle,
