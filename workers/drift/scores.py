@@ -1,8 +1,8 @@
 """A station's scores in one mode against those that the limits were set by.
 
 Scores between the limits count as good parts' scores do: leaving them out would hide the drift that fills the
-band. Scores above the reject limit are rejects, and at usual rates most are defects: they say nothing of good parts
-and are left out, up to ``DEFECTS`` of all. What is above that share counts as the highest scores there are,
+band. Scores above the reject limit are rejects, and at usual rates most are defects: they say nothing of good
+parts and are left out, up to ``DEFECTS`` of all. What is above that share counts as the highest scores there are,
 so that a line which rejects everything is not taken for one that stands still.
 
 The reference is the bundle's calibration. It rests on few frames, so once the station has seen enough parts
@@ -223,7 +223,7 @@ class ScoreSeries:
 
 
 def trimmed(counts: Counts) -> Counts:
-    """Counts of the bins up to the reject limit, with what is above it beyond the usual rate in the last one."""
+    """Counts of the bins up to the reject limit; what is above it beyond the usual rate is in the last one."""
     out = counts[:-1].copy()
     total = float(counts.sum())
     out[-1] += max(0.0, float(counts[-1]) - DEFECTS * total)
