@@ -2,8 +2,8 @@
 
 Scores between the limits count as good parts' scores do: leaving them out would hide the drift that fills the
 band. Scores above the reject limit are rejects, and at usual rates most are defects: they say nothing of good
-parts and are left out, up to ``DEFECTS`` of all. What is above that share counts as the highest scores there are,
-so that a line which rejects everything is not taken for one that stands still.
+parts and are left out, up to ``DEFECTS`` of all. What is above that share counts as the highest scores there
+are, so that a line which rejects everything is not taken for one that stands still.
 
 The reference is the bundle's calibration. It rests on few frames, so once the station has seen enough parts
 that do not differ from it, those are added: from then on a change is told that the calibration alone is too
@@ -223,7 +223,7 @@ class ScoreSeries:
 
 
 def trimmed(counts: Counts) -> Counts:
-    """Counts of the bins up to the reject limit; what is above it beyond the usual rate is in the last one."""
+    """Counts of the bins up to the reject limit; what is above it beyond the usual rate is in the last."""
     out = counts[:-1].copy()
     total = float(counts.sum())
     out[-1] += max(0.0, float(counts[-1]) - DEFECTS * total)
