@@ -38,7 +38,7 @@ def test_the_slider_says_what_share_of_the_recorded_parts_a_threshold_rejects(
     last = line.inspect("press-1", "colour", 2)
     page.goto(f"{line.board.url}#/figures")
     page.get_by_label("Station", exact=True).select_option("press-1")
-    expect(page.get_by_label("Product")).to_have_value(PRODUCT)
+    expect(page.get_by_label("Product", exact=True)).to_have_value(PRODUCT)
     sentence = page.locator(".what-if-says")
     found = recorded(line, "press-1")
     scores, threshold = found["scores"], found["threshold"]

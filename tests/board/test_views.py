@@ -92,7 +92,7 @@ def test_the_product_that_runs_is_the_one_whose_scores_are_shown(page: Page, lin
         line.inspect("weld-1", "good", number)
         line.inspect("press-1", "good", number)
     page.goto(f"{line.board.url}#/figures")
-    expect(page.get_by_label("Product")).to_have_value("cap")
+    expect(page.get_by_label("Product", exact=True)).to_have_value("cap")
 
 
 @pytest.mark.parametrize(("count", "share"), [(1, 0.7), (2, 0.8), (4, 0.8), (12, 0.75)])
