@@ -352,7 +352,7 @@ def _score_bar(
     pen.box(x, y + 4, place(score), 8, TONES[kind], radius=4)
     for limit in {low, threshold}:
         pen.line([(x + place(limit), y - 1), (x + place(limit), y + 17)], _INK, 2)
-    pen.fitted(x, y + 18, placed(score, pass_limit, threshold), 14, _INK, _TEXT - 8)
+    pen.fitted(x, y + 18, placed(score, pass_limit, threshold), 13, _INK, _TEXT - 4)
 
 
 def _legend(pen: _Pen, y: float, width: float, footer: str) -> None:

@@ -155,6 +155,8 @@ def table(report: ShadowReport, times: tuple[float | None, ...]) -> Table:
     row("both do the same", report.agree, of=report.count)
     row("passed now, not by the candidate", report.active_pass_candidate_reject, of=report.count)
     row("not passed now, but by the candidate", report.active_reject_candidate_pass, of=report.count)
+    row("REJECT now, REVIEW by the candidate", report.active_reject_candidate_review, of=report.count)
+    row("REVIEW now, REJECT by the candidate", report.active_review_candidate_reject, of=report.count)
     out.add_section()
     row("the candidate failed", report.failed)
     row("no verdict in time", report.unmatched)
@@ -162,7 +164,7 @@ def table(report: ShadowReport, times: tuple[float | None, ...]) -> Table:
     row("records skipped to keep up", report.skipped)
     if report.active_ratios:
         out.add_section()
-        out.add_row("score / threshold", "active", "candidate")
+        out.add_row("score / reject limit", "active", "candidate")
         pairs = zip(QUANTILES, report.active_ratios, report.candidate_ratios, strict=True)
         for share, active, candidate in pairs:
             out.add_row(f"  {100 * share:.0f} % of parts up to", f"{active:.3f}", f"{candidate:.3f}")

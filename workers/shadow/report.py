@@ -18,6 +18,8 @@ COUNTS = (
     "agree",
     "active_pass_candidate_reject",
     "active_reject_candidate_pass",
+    "active_reject_candidate_review",
+    "active_review_candidate_reject",
     "failed",
     "unmatched",
     "unscored",
@@ -26,6 +28,8 @@ COUNTS = (
     "at",
 )
 """Whole numbers of the hash."""
+_NEWER = ("active_reject_candidate_review", "active_review_candidate_reject")
+"""Not in the hash of a run of before there were two limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +40,8 @@ class ShadowPart:
         part: "STATION/RUN/TRIGGER".
         mode: which sensors both scores rest on.
         active, candidate: the decisions: the verdict that stands, and what the candidate would have said.
-        active_ratio, candidate_ratio: score / threshold, so that both are rejects above 1; None where there
-            is no score.
+        active_ratio, candidate_ratio: score / reject limit, so that both are rejects above 1; None where
+            there is no score.
         at: milliseconds since the epoch.
     """
 
@@ -68,15 +72,19 @@ class ShadowReport:
         product: whose.
         active, candidate: NAME/VERSION of the bundles; ``active`` is the one of the newest compared part.
         count: parts compared.
-        agree: where the gate would have done the same.
+        agree: where the gate would have done the same: both PASS, or neither.
         active_pass_candidate_reject: parts that were passed and the candidate would not have.
         active_reject_candidate_pass: the other way round.
+        active_reject_candidate_review: of ``agree``: rejected parts that the candidate would
+            hold for a person.
+        active_review_candidate_reject: the other way round.
         failed: parts that the candidate could not score.
         unmatched: parts whose verdict did not come in time.
         unscored: parts whose verdict has no score, such as STALE: nothing to compare with.
         skipped: records that were not looked at, to keep up; a part whose sensors came apart counts twice.
         latency_ms: mean milliseconds of the candidate for one part, decoding included.
-        active_ratios, candidate_ratios: score / threshold at ``QUANTILES`` of the last parts; empty without.
+        active_ratios, candidate_ratios: score / reject limit at ``QUANTILES`` of the last parts;
+            empty without.
         started, at: milliseconds since the epoch of the run's begin and of its last word.
         running: whether the run has not ended by itself; one that was killed shows by an old ``at``.
         recent: the newest parts, disagreements first.
@@ -99,6 +107,8 @@ class ShadowReport:
     running: bool
     active_ratios: tuple[float, ...] = ()
     candidate_ratios: tuple[float, ...] = ()
+    active_reject_candidate_review: int = 0
+    active_review_candidate_reject: int = 0
     recent: tuple[ShadowPart, ...] = ()
 
     def to_map(self) -> dict[str, Any]:
@@ -146,7 +156,8 @@ def _report(product: str, values: Mapping[str, str], recent: tuple[ShadowPart, .
             recent=recent,
             active_ratios=_floats(values.get("active_ratios", "")),
             candidate_ratios=_floats(values.get("candidate_ratios", "")),
-            **{name: int(values[name]) for name in COUNTS},
+            # A run of before these were counted has none of them.
+            **{name: int(values.get(name, "0") if name in _NEWER else values[name]) for name in COUNTS},
         )
     except (KeyError, ValueError):
         return None

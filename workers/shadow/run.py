@@ -241,7 +241,7 @@ class Shadow:
         return True
 
     def _ask(self, pending: PendingPart, verdict: Verdict, mode: Mode) -> tuple[Decision, float | None]:
-        """The candidate's decision and its score / threshold. Raises whatever goes wrong."""
+        """The candidate's decision and its score / reject limit. Raises whatever goes wrong."""
         frame, model = pending.frame, self._model
         sample = decode_sample(frame, use_rgb=mode is not Mode.DEPTH, use_depth=mode is not Mode.RGB)
         station, product = frame.part.station, frame.product

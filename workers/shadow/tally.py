@@ -33,6 +33,8 @@ class Tally:
     agree: int = 0
     active_pass_candidate_reject: int = 0
     active_reject_candidate_pass: int = 0
+    active_reject_candidate_review: int = 0
+    active_review_candidate_reject: int = 0
     failed: int = 0
     unmatched: int = 0
     unscored: int = 0
@@ -59,6 +61,9 @@ class Tally:
         self.count += 1
         if part.agrees:
             self.agree += 1
+            moved = (verdict.decision, candidate)
+            self.active_reject_candidate_review += moved == (Decision.REJECT, Decision.REVIEW)
+            self.active_review_candidate_reject += moved == (Decision.REVIEW, Decision.REJECT)
         elif verdict.decision is Decision.PASS:
             self.active_pass_candidate_reject += 1
         else:
@@ -114,7 +119,7 @@ def entry_of(part: ShadowPart) -> dict[str, Any]:
 
 
 def ratio(score: float | None, threshold: float | None) -> float | None:
-    """Score / threshold; None where there is no score, or the threshold is none to divide by."""
+    """Score / reject limit; None where there is no score, or the limit is none to divide by."""
     if score is None or threshold is None or not threshold > 0:
         return None
     return score / threshold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -103,6 +104,20 @@ def test_disagreements_are_counted_by_their_direction_and_shown_first(line: Line
     assert {(part.candidate, part.candidate_ratio) for part in strict} == {("REJECT", 2.0)}
     lives = [line.redis.ttl(name("widget")) for name in (keys.shadow_recent, keys.shadow_disagreed)]
     assert 0 < cast(int, lives[0]) < cast(int, lives[1])
+
+
+def test_parts_that_move_between_review_and_reject_are_counted_and_the_gate_does_the_same(line: Line) -> None:
+    def scored(score: float) -> Callable[[Sample], Inspection]:
+        return lambda sample: replace(inspection(score), pass_limit=0.5)
+
+    for active, candidate, moved in ((2.0, 0.8, (1, 0)), (0.8, 2.0, (0, 1)), (0.8, 0.9, (0, 0))):
+        one = shadow(line, Candidate(scored(candidate)))
+        judged(line, [frame(int(10 * active + 100 * candidate))], StandInModel(scored(active)))
+        turn(line, one)
+        one.close()
+        report = found(line)
+        assert (report.count, report.agree) == (1, 1)
+        assert (report.active_reject_candidate_review, report.active_review_candidate_reject) == moved
 
 
 def test_frames_from_before_it_began_are_not_looked_at(line: Line) -> None:
