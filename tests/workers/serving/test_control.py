@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from schemas.command import Action, Command
+from schemas.part import PartKey
 from schemas.verdict import Decision, Mode
 from schemas.wire import encode
 from tests.e2e.processes import wait_until
@@ -28,7 +29,9 @@ from workers.bus.kafka import KafkaBus
 from workers.bus.memory import MemoryBus
 from workers.clock import ManualClock
 from workers.errors import BusError
+from workers.inspection import InspectionWorker
 from workers.registry import Registry
+from workers.registry.entry import digest_of
 from workers.serving.activation import Activations
 from workers.steps.control import BEGIN_S, Control, ControlListener, ControlReader
 from workers.steps.listening import POLL_S
@@ -225,6 +228,36 @@ def test_a_threshold_holds_for_its_version_and_the_verdict_shows_it(line: Comman
     line.tell(Action.THRESHOLD, product="widget", value="FUSED=taught@2")
     hear(line, worker)
     assert verdict(4) == (Decision.PASS, 1.0)
+
+
+def test_a_confirmed_part_counts_from_the_next_batch_and_at_a_worker_that_begins_later(
+    line: CommandedLine,
+) -> None:
+    put_bundle(line.models, "widget/1")
+    worker = line.commanded()
+    digest = digest_of(line.models / "widget" / "1")
+
+    def pass_limit(by: InspectionWorker, trigger: int) -> float | None:
+        sent = frame(trigger, captured_at=line.clock.now())
+        line.send(sent)
+        line.turn(by, lambda: line.store.standing(sent.part) is not None)
+        return line.standing(sent.part).pass_limit
+
+    def say(value: str) -> None:
+        line.tell(
+            Action.CONFIRM, product="widget", target=str(PartKey("s1", 1, 99)), value=value, digest=digest
+        )
+
+    assert pass_limit(worker, 1) == 1.0
+    say("FUSED=0.7@1")
+    hear(line, worker)
+    assert pass_limit(worker, 2) == 0.7
+    worker.close()
+    later = line.commanded(name="w2")
+    assert pass_limit(later, 3) == 0.7
+    say("FUSED=withdrawn@1")
+    hear(line, later)
+    assert pass_limit(later, 4) == 1.0
 
 
 def test_a_product_change_decides_whose_bundle_judges_and_nothing_passes_in_between(
