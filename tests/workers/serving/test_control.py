@@ -233,9 +233,8 @@ def test_a_threshold_holds_for_its_version_and_the_verdict_shows_it(line: Comman
 def test_a_confirmed_part_counts_from_the_next_batch_and_at_a_worker_that_begins_later(
     line: CommandedLine,
 ) -> None:
-    put_bundle(line.models, "widget/1")
     worker = line.commanded()
-    digest = digest_of(line.models / "widget" / "1")
+    digest = digest_of(line.models / "widget" / "2")
 
     def pass_limit(by: InspectionWorker, trigger: int) -> float | None:
         sent = frame(trigger, captured_at=line.clock.now())
@@ -249,13 +248,13 @@ def test_a_confirmed_part_counts_from_the_next_batch_and_at_a_worker_that_begins
         )
 
     assert pass_limit(worker, 1) == 1.0
-    say("FUSED=0.7@1")
+    say("FUSED=0.7@2")
     hear(line, worker)
     assert pass_limit(worker, 2) == 0.7
     worker.close()
     later = line.commanded(name="w2")
     assert pass_limit(later, 3) == 0.7
-    say("FUSED=withdrawn@1")
+    say("FUSED=withdrawn@2")
     hear(line, later)
     assert pass_limit(later, 4) == 1.0
 
