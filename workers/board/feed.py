@@ -171,7 +171,8 @@ class Feed:
                     station.last = row
 
     def _count(self, label: Label, by: int) -> None:
-        if label.label is LabelKind.WITHDRAWN:
+        # A part that was held, not rejected, and is confirmed says nothing of false rejects.
+        if label.label is LabelKind.WITHDRAWN or label.decision is not Decision.REJECT:
             return
         # Beside the stations: a label of one that is long gone does not bring it back.
         said = self._said.setdefault(label.part.station, Counter())
@@ -180,7 +181,7 @@ class Feed:
             del self._said[label.part.station]
 
     def _reviewed(self, station: str) -> tuple[int, int]:
-        """How many of a station's parts were labelled, and how many of them as false rejects."""
+        """How many of a station's rejects were labelled, and how many of them as false."""
         said = self._said.get(station, Counter())
         return said.total(), said[LabelKind.FALSE_REJECT]
 
@@ -291,6 +292,7 @@ class Feed:
                 label.label
                 for label in self._labels.values()
                 if label.label is not LabelKind.WITHDRAWN
+                and label.decision is Decision.REJECT
                 and label.product == product
                 and (label.mode is None or label.mode.value == mode)
                 and (station is None or label.part.station == station)

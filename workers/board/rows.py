@@ -27,6 +27,7 @@ def row_of(verdict: Verdict, label: Label | None = None) -> Row:
         "mode": None if verdict.mode is None else verdict.mode.value,
         "score": verdict.score,
         "threshold": verdict.threshold,
+        "pass_limit": verdict.pass_limit,
         "reason": verdict.reason,
         "degraded": list(verdict.degraded),
         "coverage": verdict.coverage,

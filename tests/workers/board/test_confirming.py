@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
 
 from inference.calibration import limits_of
 from inference.inspection import Inspection
+from schemas.codes import ReasonCode
 from schemas.command import Action, Confirmation
 from schemas.part import PartKey
 from schemas.verdict import Decision, Mode
 from schemas.wire import decode_command
-from tests.workers.board.setting import BoardLine
+from tests.workers.board.setting import BoardLine, bad
 from tests.workers.frames import frame
 from tests.workers.standin import StandInModel, inspection
 from workers.bus.base import TopicSpec
@@ -103,3 +106,21 @@ def test_a_confirmation_that_the_workers_cannot_be_told_of_is_said_and_can_be_sa
     line.bus.ensure_topics({CONTROL: TopicSpec(partitions=1, compacted=True)})
     assert line.say(part, "false-reject").status_code == 200
     assert limit(line) == 0.7
+
+
+def test_a_held_part_that_is_good_is_no_false_reject_and_its_row_has_both_limits(line: BoardLine) -> None:
+    part = held(line)
+    row = line.browser.get(f"/api/part/{part}").json()["row"]
+    assert (row["pass_limit"], row["threshold"]) == (TAUGHT.passes, TAUGHT.rejects)
+    assert line.say(part, "false-reject").status_code == 200
+    assert line.station()["false_rejects"] == {"labelled": 0, "false": 0}
+    (rejected,) = line.inspected(frame(2, captured_at=line.clock.now()), model=bad())
+    line.read_all()
+    assert line.say(rejected, "false-reject").status_code == 200
+    assert line.station()["false_rejects"] == {"labelled": 1, "false": 1}
+
+
+@pytest.mark.parametrize("code", list(ReasonCode))
+def test_each_reason_has_words_on_the_page(code: ReasonCode) -> None:
+    words = (files("workers.board") / "static" / "words.js").read_text(encoding="utf-8")
+    assert re.search(rf'^  "?{code.value}(: [a-z-]+)?"?: "', words, re.MULTILINE)

@@ -26,7 +26,9 @@ export function whyList(row) {
     items.push(
       over
         ? `Its score ${score(row.score)} is above the threshold ${score(row.threshold)}${times}.`
-        : `Its score ${score(row.score)} is not above the threshold ${score(row.threshold)}.`,
+        : row.pass_limit < row.threshold
+          ? `Its score ${score(row.score)} is ${row.score > row.pass_limit ? "above" : "not above"} the pass limit ${score(row.pass_limit)} and not above the reject limit ${score(row.threshold)}.`
+          : `Its score ${score(row.score)} is not above the threshold ${score(row.threshold)}.`,
     );
   }
   if (reason?.say) items.push(reason.say);

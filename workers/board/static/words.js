@@ -16,6 +16,7 @@ export const SENSORS = { rgb: "colour", depth: "depth" };
 
 const REASONS = {
   coverage: "Too little of the part could be read to trust a good score.",
+  between: "Its score is above every good part seen so far, or above what is likely for good parts, and below what they cannot reach: a person decides. Where it is good, say so, and its like will pass.",
   degraded: "Only part of the evidence was there, and this mode may not pass a part by itself.",
   deadline: "Its deadline was gone when it reached the worker.",
   "shed: late-first": "It could not be in time any more and gave way to parts that could.",
@@ -40,6 +41,9 @@ const REASONS = {
   station: "Its station is not calibrated as the model needs it.",
   depth: "Its depth picture could not be used.",
   sample: "Its pictures do not fit each other.",
+  parked: "Its station sends too much that cannot be read: its agent is to be looked at.",
+  undecodable: "Its message could not be decoded.",
+  record_too_large: "Its message is larger than the brokers take.",
 };
 
 const FAULTS = {
@@ -83,7 +87,7 @@ export function reasonWords(reason) {
 export function shortWhy(row) {
   if (row.reason) {
     const code = row.reason.split(":")[0];
-    const short = { coverage: "too little was read", degraded: modeWords(row.mode), deadline: "too late" };
+    const short = { between: "between the limits", coverage: "too little was read", degraded: modeWords(row.mode), deadline: "too late" };
     return short[code] ?? (reasonWords(row.reason).say || code.replaceAll("_", " "));
   }
   if (row.decision === "REJECT") {
