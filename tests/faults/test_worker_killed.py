@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.codes import ReasonCode
 from schemas.part import PartKey
 from schemas.verdict import Decision, Verdict
 from tests.e2e.processes import wait_until
@@ -38,13 +39,14 @@ def freeze_with_frames_in_flight(line: FaultLine, first: str, second: str) -> di
 
 
 def assert_scored(verdicts: dict[PartKey, Verdict]) -> None:
-    """Every part was judged by the model, most good ones passed, and no bad one did."""
+    """Every part was judged by the model, most good ones were not rejected, and no bad one passed."""
     for part, verdict in verdicts.items():
         bad = part.trigger % BAD_EVERY == 0
         expected = {Decision.REJECT} if bad else {Decision.PASS, Decision.REJECT}
-        assert verdict.decision in expected, f"part {part}: {verdict.decision} ({verdict.reason})"
+        held = verdict.decision is Decision.REVIEW and verdict.reason == ReasonCode.BETWEEN
+        assert held or verdict.decision in expected, f"part {part}: {verdict.decision} ({verdict.reason})"
     good = [v for p, v in verdicts.items() if p.trigger % BAD_EVERY]
-    assert sum(v.decision is Decision.PASS for v in good) > 0.5 * len(good)
+    assert sum(v.decision in (Decision.PASS, Decision.REVIEW) for v in good) > 0.5 * len(good)
 
 
 def report(what: str, at_ns: int, verdicts: dict[PartKey, Verdict], stations: set[str]) -> float:

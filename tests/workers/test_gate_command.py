@@ -164,11 +164,11 @@ def test_a_wrong_option_is_named_in_one_line(tmp_path: Path, arguments: list[str
     assert found.stderr.count("\n") == 1
 
 
-def refused(tmp_path: Path, redis: str, *arguments: str) -> str:
+def refused(tmp_path: Path, redis: str, *arguments: str, what: str = "settings") -> str:
     done = crosscheck("gate", "--redis", redis, "--until", "1", *arguments)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("crosscheck: settings: "), last
+    assert last.startswith(f"crosscheck: {what}: "), last
     return last
 
 
@@ -193,5 +193,9 @@ def test_an_impossible_time_names_its_option(
     tmp_path: Path, redis_here: str, option: tuple[str, str]
 ) -> None:
     files = ["--journal", str(tmp_path / "gate.jsonl"), "--parts", str(tmp_path / "a.log")]
-    said = refused(tmp_path, redis_here, *files, *option)
-    assert f"({option[0]}) {option[1]} s: use" in said
+    if option[1] == "inf":
+        said = refused(tmp_path, redis_here, *files, *option, what="usage")
+        assert f"'{option[0]}': inf is no number that is meant here" in said
+    else:
+        said = refused(tmp_path, redis_here, *files, *option)
+        assert f"({option[0]}) {option[1]} s: use" in said

@@ -350,6 +350,9 @@ class _Administration(KafkaAdminClient):  # type: ignore[misc]
             if hasattr(self, "_net"):
                 self._closed = False
                 self.close()
+                # Its loop has ended; what wakes it is let go of only where it was closed itself.
+                for end in (self._net._wakeup_r, self._net._wakeup_w):
+                    end.close()
             raise
 
 
