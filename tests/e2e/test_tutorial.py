@@ -22,14 +22,16 @@ TILES = os.environ.get("CROSSCHECK_SURFACE")
 FIGURE = r"[\d.]+"
 ON_SYNTHETIC = {
     rf"(FUSED|RGB|DEPTH) {FIGURE} {FIGURE} (yes|no)": r"re:^\1 FIGURE FIGURE \2$",
+    r"Of 14 defects.*": r"re:^Of 60 defects FIGURE pass",
+    r"58 pass.*": r"re:of 12 good parts",
+    r"defects false good.*": r"re:^defects false good image AUPRO$",
     r"Of 100 good parts.*": r"re:^Of 100 good parts FIGURE would be rejected",
     r"would be passed.*": r"re:be passed \(likely",
     r"road/1 on tiles:.*": r"road/1 on synthetic: 20 both, 20 colour, 12 good, 20",
     rf"(FUSED|RGB|DEPTH) {FIGURE} of 14 .*": r"re:^\1( FIGURE of (60|12))+ FIGURE FIGURE$",
-    r"misses false rejects.*": r"re:misses .*rejects",
-    r"(PASS|REJECT) \d+ \d+": r"re:^(PASS|REJECT) FIGURE FIGURE$",
+    r"(PASS|REJECT|REVIEW) \d+ \d+": r"re:^(PASS|REJECT|REVIEW) FIGURE FIGURE$",
     r"a1._11 REJECT .*": r"re:^test_shape_\d+ REJECT( FIGURE)+ (shape-only|both)$",
-    r"(PASS|REJECT) \d+": r"re:^(PASS|REJECT) FIGURE$",
+    r"(PASS|REJECT|REVIEW) \d+": r"re:^(PASS|REJECT|REVIEW) FIGURE$",
     r"72 decisions, .*": r"re:^72 decisions, \d+ opened, lost 0, duplicates 0$",
     # A busy machine may let a verdict come late; the part is told all the same.
     r"(decisions|verdicts) 72 .*": r"re:^\1 72( FIGURE)+$",
