@@ -17,6 +17,8 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -126,18 +128,17 @@ class Limits:
             reverse=True,
         )
         total = lots + each * len(confirmed) + 1.0
-
-        def above(limit: float) -> float:
-            return (1.0 + sum(weight for score, weight in counted if score > limit)) / total
-
         asked = self.false_reject + self.review_share
-        limit = counted[0][0]
-        for score, _ in counted:
-            if above(score) > asked:
+        limit, above = counted[0][0], 0.0
+        # One way through: a worker does this between two batches, and thousands of parts may be confirmed.
+        for score, alike in groupby(counted, key=itemgetter(0)):
+            if (1.0 + above) / total > asked:
                 break
             limit = score
+            for _, weight in alike:
+                above += weight
         limit = min(limit, max([self.reach, *confirmed]))
-        return limit, above(limit)
+        return limit, (1.0 + sum(weight for score, weight in counted if score > limit)) / total
 
     def to_map(self) -> dict[str, Any]:
         """Plain values for the manifest."""

@@ -28,10 +28,9 @@ def decide(inspection: Inspection, min_coverage: float) -> tuple[Decision, str |
         return Decision.ERROR, f"{inspection.error.reason}: {inspection.error}"
     score, threshold, pass_limit = inspection.score, inspection.threshold, inspection.pass_limit
     # Comparisons are written so that a NaN, which compares false with everything, cannot pass.
-    numbers = (score, threshold, pass_limit)
     if inspection.mode is None or score is None or threshold is None or pass_limit is None:
         return Decision.ERROR, f"{ReasonCode.NOT_FINITE}: no finite score"
-    if not all(number is not None and abs(number) < float("inf") for number in numbers):
+    if not all(abs(number) < float("inf") for number in (score, threshold, pass_limit)):
         return Decision.ERROR, f"{ReasonCode.NOT_FINITE}: no finite score"
     if not score <= threshold:
         return Decision.REJECT, None
