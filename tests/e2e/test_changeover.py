@@ -16,17 +16,16 @@ from inference.datasets.synthetic import SyntheticDataset
 from inference.sample import Sample
 from inference.teach import teach
 from inference.teach_settings import TeachSettings
-from schemas.command import ThresholdSetting
 from schemas.part import PartKey
 from schemas.payload import ColourEncoding
-from schemas.verdict import Decision, Mode, Verdict
+from schemas.verdict import Decision, Verdict
 from schemas.wire import decode_verdict
+from tests.e2e.limits import hold_none_between
 from tests.e2e.processes import Running, wait_until
 from tests.workers.plc import COUNTER, UNIT, Plc
 from workers.bus.kafka import KafkaBus
 from workers.capture import AgentLog, Publisher
 from workers.gate import Audit, Reason, audit
-from workers.serving import desk
 from workers.store.connection import connect
 from workers.store.verdicts import VerdictStore
 from workers.topics import StationMap, TopicPlan
@@ -68,10 +67,6 @@ class Story:
 
 def normals(number: int, *, validation: int = 0) -> SyntheticDataset:
     return SyntheticDataset(train=16, validation=validation, size=96, lot_size=4, seed=number, product=number)
-
-
-WIDE = 50.0
-"""A threshold that the scores of good parts do not come near."""
 
 
 def tell(folder: Path, kafka: str, redis_url: str, prefix: str) -> Story:
@@ -125,10 +120,7 @@ def tell(folder: Path, kafka: str, redis_url: str, prefix: str) -> Story:
             sent[part] = at
             time.sleep(EVERY_S)
 
-        # Sixteen good parts leave most of their like to a person; which bundle judges is what is tried here.
-        for product in NUMBERS:
-            wide = ThresholdSetting(mode=Mode.FUSED, number=WIDE, version="1")
-            desk.send(bus, f"{prefix}.control", desk.threshold(product, wide))
+        hold_none_between(bus, f"{prefix}.control", models)
         plc.count(NUMBERS["cap"])
         run("worker", "--name", f"{prefix}.w1", "--models", str(models), "--threads", "1")
         run("changeover", "--station", station, "--margin-ms", str(MARGIN_S * 1e3), "--map", "1=cap,2=lid",
