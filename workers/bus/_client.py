@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
     from kafka.coordinator.base import MemberState
     from kafka.future import Future
+    from kafka.net.compat import KafkaNetClient
     from kafka.net.inet import KafkaNetSocket
     from kafka.net.sasl import get_sasl_mechanism
     from kafka.net.sasl.oauth import AbstractTokenProvider
@@ -56,8 +57,31 @@ __all__ = [
     "decode_varint",
     "get_sasl_mechanism",
     "kafka_errors",
+    "opened",
     "record_util",
 ]
+
+
+def opened(kind: type[Any], **settings: Any) -> Any:
+    """A client of kafka-python. One that finds no broker while it is made lets go of its thread and sockets.
+
+    Args:
+        kind: KafkaProducer, KafkaConsumer or KafkaAdminClient, each of which makes its client of the network
+            first and asks the brokers afterwards.
+    """
+    made: list[Any] = []
+
+    def network(**configs: Any) -> Any:
+        made.append(KafkaNetClient(**configs))
+        return made[-1]
+
+    try:
+        return kind(**settings, kafka_client=network)
+    except BaseException:
+        for one in made:
+            one.close()
+        raise
+
 
 _connect = KafkaNetSocket.sock_connect
 

@@ -26,6 +26,7 @@ from workers.bus._client import (
     KafkaProducer,
     KafkaTopicPartition,
     kafka_errors,
+    opened,
     record_util,
 )
 from workers.bus._probe import Refused, probe
@@ -162,7 +163,7 @@ class KafkaBus:
 
         def connect() -> Any:
             with reachable(self.settings.bootstrap):
-                return KafkaProducer(**common)
+                return opened(KafkaProducer, **common)
 
         make: Callable[..., KafkaBusProducer] = KafkaBusProducer
         if transactional_id is not None:
@@ -333,27 +334,11 @@ class KafkaBus:
     def _admin(self) -> Iterator[Any]:
         # Opened for each task: administration is rare, and an idle client would keep a thread and a socket.
         with reachable(self.settings.bootstrap):
-            admin = _Administration(**self.settings.common())
+            admin = opened(KafkaAdminClient, **self.settings.common())
         try:
             yield admin
         finally:
             admin.close()
-
-
-class _Administration(KafkaAdminClient):  # type: ignore[misc]
-    """One that lets go of its thread and sockets when no broker answers its beginning."""
-
-    def __init__(self, **configs: Any) -> None:
-        try:
-            super().__init__(**configs)
-        except BaseException:
-            if hasattr(self, "_net"):
-                self._closed = False
-                self.close()
-                # Its loop has ended; what wakes it is let go of only where it was closed itself.
-                for end in (self._net._wakeup_r, self._net._wakeup_w):
-                    end.close()
-            raise
 
 
 def _topic_configs(spec: TopicSpec) -> dict[str, str]:

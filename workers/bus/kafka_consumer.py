@@ -19,6 +19,7 @@ from workers.bus._client import (
     MemberState,
     OffsetAndMetadata,
     kafka_errors,
+    opened,
 )
 from workers.bus._reach import reachable
 from workers.bus._rejoin import claim_nothing, keep_joins, know_topics
@@ -102,7 +103,7 @@ class KafkaBusConsumer:
             "metadata_max_age_ms": 3000,
         }
         with reachable(bootstrap):
-            client = KafkaConsumer(**settings)
+            client = opened(KafkaConsumer, **settings)
         survive_undecodable(client)
         return cls(client, bootstrap, group=group, start=start, contact=contact, member=member)
 
