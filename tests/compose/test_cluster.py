@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compose.cluster import Cluster
 from compose.process import LocalServicesError
+from tests.e2e.processes import wait_until
 from workers.bus._client import KafkaAdminClient, KafkaConsumer, KafkaProducer, KafkaTopicPartition
 
 
@@ -29,8 +31,15 @@ def test_acknowledged_records_outlive_the_leader_and_its_return(cluster: Cluster
     admin = KafkaAdminClient(bootstrap_servers=servers)
     admin.create_topics({"parts": {"num_partitions": 1, "replication_factor": 3}})
     admin.wait_for_topics(["parts"])
-    settings = admin.describe_topics(["parts"])[0]["partitions"][0]
-    assert sorted(settings["replica_nodes"]) == [1, 2, 3]
+    partitions: list[dict[str, Any]] = []
+
+    def described() -> bool:
+        # Any of the three may be asked, and one of them may not have heard of the topic yet.
+        partitions[:] = admin.describe_topics(["parts"])[0]["partitions"]
+        return bool(partitions)
+
+    wait_until(described, 30.0, "a broker that knows the topic")
+    assert sorted(partitions[0]["replica_nodes"]) == [1, 2, 3]
     admin.close()
     cluster.wait_complete()
 
